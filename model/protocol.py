@@ -1,0 +1,29 @@
+"""The seam between bot and engine. Local, child-process and remote engines pass one contract suite."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from model.request import AdapterRef, ChatMessage, Delta, EngineHealth, GenerationRequest
+
+
+class Engine(Protocol):
+    """Text in, text out. Every method is safe to call from the event loop: none of them blocks it.
+
+    Errors: `Overloaded`, `DeadlineExceeded`, `EngineDied`, `BadRequest`, and nothing else.
+    """
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
+        """Stream the reply. Ends with exactly one `finish`, or raises; closing the iterator cancels."""
+        ...
+
+    async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """The prompt tokens that `messages` take when rendered for a reply."""
+        ...
+
+    async def load_adapter(self, ref: AdapterRef) -> None: ...
+
+    async def health(self) -> EngineHealth: ...
+
+    async def close(self) -> None:
+        """Cancel what runs and free the memory. Closing twice does nothing."""
+        ...
