@@ -49,10 +49,10 @@ class IncomingMessage:
 
 
 class Reply(Protocol):
-    """One answer on its way to people. It owns limits, splitting, pacing and typing; nothing shows before `start`."""
+    """One answer on its way to people. It owns limits, splitting, pacing and typing."""
 
     async def start(self) -> None:
-        """An answer will come: show that it is being written."""
+        """An answer will come: show that it is being written. Nothing shows before."""
         ...
 
     async def append(self, text: str) -> None: ...
@@ -92,5 +92,5 @@ class Platform(Protocol):
     name: PlatformName
 
     async def run(self) -> None:
-        """Serve until the platform ends by itself (a terminal's quit) or the task is cancelled, then let go."""
+        """Serve until the platform ends by itself (a terminal's quit) or the task is cancelled."""
         ...
