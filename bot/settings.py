@@ -4,6 +4,7 @@ import difflib
 import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -64,8 +65,9 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """The values that must never appear in a log or on a screen."""
-        values = (self.discord_token, self.slack_bot_token, self.slack_app_token, self.hf_token)
-        return tuple(value.get_secret_value() for value in values if value is not None)
+        tokens = (self.discord_token, self.slack_bot_token, self.slack_app_token, self.hf_token)
+        values = [token.get_secret_value() for token in tokens if token is not None]
+        return (*values, urlsplit(self.database_url.get_secret_value()).password or "")
 
 
 def environment_name(field: str) -> str:
@@ -95,5 +97,5 @@ def _fault(kind: str, location: str, message: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, _KNOWN, n=1)
+    near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8)
     return f"{name} is no setting of Parley" + (f"; did you mean {near[0]}?" if near else ".")

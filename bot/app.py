@@ -1,0 +1,167 @@
+"""Wires everything together: settings to database, engine, core and platforms. Imported by the commands alone."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from model.engine.local import LocalEngine
+from model.loading import LoadedModel, load_model
+from rich.console import Console
+from storage.database import Database, migrate
+
+from bot.chat import Platform
+from bot.commands import Commands
+from bot.platforms.discord_client import DiscordPlatform
+from bot.platforms.slack_app import SlackPlatform
+from bot.platforms.terminal import TerminalPlatform, read_terminal_line
+from bot.respond import Responder
+from bot.settings import Settings
+from model.protocol import Engine
+from model.request import SamplingParams
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings, console: Console, *, terminal: bool | None = None) -> None:
+    """Talk on every platform that has a token, or in the terminal, until stopped.
+
+    `terminal` True asks for the terminal whatever tokens there are; None takes it when there are none.
+    """
+    async with open_core(settings, console) as (responder, commands):
+        platforms = build_platforms(settings, console, responder, commands, terminal=terminal)
+        console.print(f"[dim]{_greeting(platforms)}[/]")
+        await run_platforms(platforms)
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, console: Console) -> AsyncIterator[tuple[Responder, Commands]]:
+    """Database, engine and use cases; closed in the opposite order."""
+    url = settings.database_url.get_secret_value()
+    await migrate(url)
+    database = await Database.open(url)
+    try:
+        engine = await open_engine(settings, console)
+        try:
+            responder = Responder(
+                engine,
+                database,
+                persona=settings.persona,
+                sampling=build_sampling(settings),
+                reply_seconds=settings.reply_seconds,
+            )
+            yield responder, Commands(engine, database)
+        finally:
+            await engine.close()
+    finally:
+        await database.close()
+
+
+async def open_engine(settings: Settings, console: Console) -> Engine:
+    with console.status(f"Loading {settings.model} ..."):
+        loaded = await asyncio.to_thread(load_configured_model, settings)
+    engine = LocalEngine(
+        loaded,
+        context_tokens=settings.context_tokens,
+        max_running=settings.parallel_replies,
+        max_waiting=settings.queue_length,
+    )
+    health = await engine.health()
+    console.print(
+        f"[dim]{health.model} with {health.parameters / 1e6:,.0f}M parameters on {health.device} "
+        f"({health.dtype}), {health.context_tokens:,} tokens of context[/]"
+    )
+    return engine
+
+
+def load_configured_model(settings: Settings) -> LoadedModel:
+    return load_model(
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        token=settings.hf_token.get_secret_value() if settings.hf_token else None,
+        revision=settings.model_revision,
+    )
+
+
+def build_sampling(settings: Settings) -> SamplingParams:
+    return SamplingParams(
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        min_p=settings.min_p,
+        repetition_penalty=settings.repetition_penalty,
+        max_tokens=settings.max_tokens,
+        seed=settings.seed,
+    )
+
+
+def build_platforms(
+    settings: Settings,
+    console: Console,
+    responder: Responder,
+    commands: Commands,
+    *,
+    terminal: bool | None = None,
+) -> list[Platform]:
+    platforms: list[Platform] = []
+    if settings.discord_token is not None and not terminal:
+        platforms.append(
+            DiscordPlatform(
+                token=settings.discord_token.get_secret_value(),
+                respond=responder.respond,
+                run_command=commands.run,
+                edit_seconds=settings.edit_seconds,
+                api_url=settings.discord_api_url,
+                gateway_url=settings.discord_gateway_url,
+                cdn_url=settings.discord_cdn_url,
+                message_content=settings.discord_message_content,
+            )
+        )
+    if settings.slack_bot_token is not None and settings.slack_app_token is not None and not terminal:
+        platforms.append(
+            SlackPlatform(
+                bot_token=settings.slack_bot_token.get_secret_value(),
+                app_token=settings.slack_app_token.get_secret_value(),
+                respond=responder.respond,
+                run_command=commands.run,
+                edit_seconds=settings.edit_seconds,
+                api_url=settings.slack_api_url,
+            )
+        )
+    if not platforms:
+        platforms.append(
+            TerminalPlatform(
+                respond=responder.respond,
+                run_command=commands.run,
+                console=console,
+                read_line=read_terminal_line,
+            )
+        )
+    return platforms
+
+
+async def run_platforms(platforms: Sequence[Platform]) -> None:
+    """Serve all of them until each has ended, one fails, or SIGTERM or SIGINT asks for an end."""
+    serving = [asyncio.create_task(platform.run(), name=platform.name) for platform in platforms]
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError, RuntimeError):  # Windows, or outside the main thread
+            loop.add_signal_handler(number, lambda: [task.cancel() for task in serving])
+    try:
+        await asyncio.wait(serving, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in serving:
+            task.cancel()
+        outcomes = await asyncio.gather(*serving, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def _greeting(platforms: Sequence[Platform]) -> str:
+    names = [platform.name for platform in platforms]
+    if names == ["terminal"]:
+        return "Talk with Parley here. /help shows the commands, /quit leaves."
+    return f"Serving {' and '.join(names)}. Ctrl-C stops."

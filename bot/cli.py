@@ -1,0 +1,99 @@
+"""The `parley` command: thin, one use case a subcommand. Reads the settings; turns every error into a sentence."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from bot.errors import BotError
+from bot.logs import configure_logging
+from bot.settings import Settings, load_settings
+from model.errors import ModelError, ModelNotFound
+from storage.errors import StorageError
+
+app = typer.Typer(
+    help="A chatbot that a community runs on its own machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+Result = TypeVar("Result")
+
+
+@app.command()
+def run() -> None:
+    """Serve Discord and Slack when their tokens are set, else talk in this terminal."""
+    from bot.app import serve  # torch takes seconds to import: only the commands that need it pay
+
+    settings = prepare()
+    _say_what_is_missing(settings)
+    run_to_end(serve(settings, console))
+
+
+@app.command()
+def chat() -> None:
+    """Talk in this terminal, whatever tokens are set."""
+    from bot.app import serve
+
+    run_to_end(serve(prepare(quiet=True), console, terminal=True))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's tables."""
+    from storage.database import migrate as migrate_database
+
+    run_to_end(migrate_database(prepare().database_url.get_secret_value()))
+    console.print("The database is up to date.")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, which models fit, and what is set up."""
+    from bot.doctor import diagnose
+
+    if not run_to_end(diagnose(prepare(quiet=True), console)):
+        raise typer.Exit(1)
+
+
+def prepare(*, quiet: bool = False) -> Settings:
+    """Settings and logging, as every command begins. A terminal chat is quiet: only warnings are logged."""
+    try:
+        settings = load_settings()
+    except BotError as error:
+        raise _exit_with(error) from None
+    quiet = quiet or not (settings.discord_token or settings.slack_bot_token)
+    level = "warning" if quiet and settings.log_level == "info" else settings.log_level
+    configure_logging(level, settings.secrets())
+    return settings
+
+
+def run_to_end(work: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        return asyncio.run(work)
+    except (BotError, ModelError, StorageError) as error:
+        raise _exit_with(error) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _exit_with(error: Exception) -> typer.Exit:
+    Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    if isinstance(error, ModelNotFound):
+        print(
+            "To talk with the small model that comes with Parley meanwhile: PARLEY_MODEL=starter",
+            file=sys.stderr,
+        )
+    return typer.Exit(1)
+
+
+def _say_what_is_missing(settings: Settings) -> None:
+    if (settings.slack_bot_token is None) != (settings.slack_app_token is None):
+        missing = "SLACK_APP_TOKEN" if settings.slack_app_token is None else "SLACK_BOT_TOKEN"
+        console.print(
+            f"Slack needs two tokens, and {missing} is not set: Slack is not served.", style="yellow"
+        )

@@ -1,0 +1,190 @@
+"""The path of one message: record it, build the prompt, generate, show, record the turn. Knows no platform."""
+
+import asyncio
+import uuid
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from storage.conversations import (
+    Conversation,
+    find_conversation,
+    find_or_add_account,
+    find_or_add_conversation,
+    list_history,
+    record_message,
+)
+from storage.database import Database
+
+from bot.chat import IncomingMessage, Reply
+from bot.errors import DeliveryFailed
+from bot.prompt import Prompt, build_prompt
+from bot.turn_order import TurnOrder
+from model.errors import EngineError
+from model.protocol import Engine
+from model.request import Completion, EngineHealth, GenerationRequest, SamplingParams
+
+log = structlog.get_logger()
+
+HISTORY_MESSAGES = 200
+"""Newest messages considered for a prompt; the token budget decides how many of them it holds."""
+EMPTY_QUESTION = "Hi! Ask me something, for example: what can you do?"
+EMPTY_ANSWER = "I found nothing to say to that. Please ask in other words."
+STOPPED = "(This answer was stopped before its end.)"
+TELL_SECONDS = 10.0
+"""How long a failure may take to be shown, also while Parley is being stopped."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What became of one question; filled while it happens, so that an early end leaves what there was."""
+
+    prompt: Prompt | None = None
+    text: str = ""
+    completion: Completion | None = None
+    shown_as: tuple[str, ...] = ()
+    error: str | None = None
+    cancelled: bool = False
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class Responder:
+    """Answers messages: one at a time in a conversation, different conversations in parallel."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        database: Database,
+        *,
+        persona: str,
+        sampling: SamplingParams,
+        reply_seconds: float,
+    ) -> None:
+        self._engine = engine
+        self._database = database
+        self._persona = persona
+        self._sampling = sampling
+        self._reply_seconds = reply_seconds
+        self._turn_order = TurnOrder()
+
+    async def respond(self, message: IncomingMessage, reply: Reply) -> None:
+        """Answer `message` through `reply`, or stay silent: other bots, strangers' threads, repeated events."""
+        if message.author.is_bot:
+            return
+        async with self._turn_order.turn(str(message.conversation)):
+            question = await self._record_question(message)
+            if question is None:
+                return
+            await reply.start()
+            answer = Answer()
+            try:
+                await self._answer(message, question, answer, reply)
+            except BaseException as error:
+                answer.cancelled = isinstance(error, asyncio.CancelledError)
+                answer.error = _sentence_for(error)
+                await self._tell(reply, answer.error)
+                if not isinstance(error, Exception):
+                    raise
+            finally:
+                await self._record_turn(question, answer)
+
+    async def _record_question(self, message: IncomingMessage) -> "Question | None":
+        """Store the message. None when it is not for the bot, or was stored before (an event that came twice)."""
+        where = asdict(message.conversation)
+        async with self._database.transaction() as tx:
+            if message.via == "thread" and await find_conversation(tx, **where) is None:
+                return None
+            conversation = await find_or_add_conversation(tx, **where, private=message.private)
+            account = await find_or_add_account(
+                tx,
+                platform=message.conversation.platform,
+                workspace=message.conversation.workspace,
+                external_id=message.author.id,
+                name=message.author.name,
+                is_bot=message.author.is_bot,
+            )
+            message_id = await record_message(
+                tx,
+                conversation=conversation,
+                account_id=account,
+                external_id=message.message_id,
+                text=message.text,
+                source=message.conversation.platform,
+                created_at=message.created_at,
+                reply_to=message.reply_to,
+            )
+        return None if message_id is None else Question(conversation, message_id)
+
+    async def _answer(
+        self, message: IncomingMessage, question: "Question", answer: Answer, reply: Reply
+    ) -> None:
+        if not message.text.strip():
+            answer.text = EMPTY_QUESTION
+            await reply.append(answer.text)
+        else:
+            health = await self._engine.health()
+            answer.prompt = await self._build_prompt(question, health, named=not message.private)
+            await self._generate(answer, str(message.conversation), reply)
+        answer.shown_as = await reply.finish()
+
+    async def _build_prompt(self, question: "Question", health: EngineHealth, *, named: bool) -> Prompt:
+        async with self._database.reading() as session:
+            history = await list_history(session, question.conversation, limit=HISTORY_MESSAGES)
+        reserved_for_the_answer = min(self._sampling.max_tokens, health.context_tokens // 3)
+        return await build_prompt(
+            self._engine,
+            persona=self._persona,
+            history=history,
+            token_budget=health.context_tokens - reserved_for_the_answer,
+            named=named,
+        )
+
+    async def _generate(self, answer: Answer, conversation: str, reply: Reply) -> None:
+        assert answer.prompt is not None
+        request = GenerationRequest(
+            messages=answer.prompt.messages,
+            sampling=self._sampling,
+            conversation=conversation,
+            deadline_seconds=self._reply_seconds,
+        )
+        async with aclosing(self._engine.generate(request)) as deltas:
+            async for delta in deltas:
+                answer.text += delta.text
+                answer.completion = delta.finish
+                if delta.text:
+                    await reply.append(delta.text)
+        if not answer.text.strip():
+            await reply.append(EMPTY_ANSWER)
+        elif answer.completion is not None and answer.completion.reason == "length":
+            tokens = answer.completion.completion_tokens
+            await reply.append(f"\n\n(I stopped at my limit of {tokens} tokens. Ask me to go on.)")
+
+    async def _tell(self, reply: Reply, sentence: str) -> None:
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                await reply.fail(sentence)
+        except (DeliveryFailed, TimeoutError) as error:
+            log.warning("a failure could not be shown", sentence=sentence, reason=str(error))
+
+    async def _record_turn(self, question: "Question", answer: Answer) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The stored message that is being answered."""
+
+    conversation: Conversation
+    message_id: int
+
+
+def _sentence_for(error: BaseException) -> str:
+    """What a person reads. An error that nobody foresaw gets a reference that the log has, too."""
+    if isinstance(error, asyncio.CancelledError):
+        return STOPPED
+    if isinstance(error, EngineError | DeliveryFailed):
+        log.warning("no answer", error=type(error).__name__, reason=str(error))
+        return str(error)
+    reference = uuid.uuid4().hex[:8]
+    log.error("no answer", reference=reference, exc_info=error)
+    return f"Something went wrong on my side. The log has the details under {reference}."
