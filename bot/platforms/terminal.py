@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import ClassVar
+from unicodedata import category
 
 from rich.console import Console
 
@@ -59,7 +60,7 @@ class TerminalPlatform:
             await self._respond(message, TerminalReply(self._print))
 
     def _print(self, text: str) -> None:
-        printable = "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
+        printable = "".join(letter for letter in text if letter in "\n\t" or category(letter) != "Cc")
         self._console.print(printable, end="", markup=False, highlight=False, soft_wrap=True)
         self._console.file.flush()
 
