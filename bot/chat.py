@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 PlatformName = Literal["discord", "slack", "terminal"]
 Via = Literal["mention", "reply", "dm", "thread", "command"]
@@ -89,7 +89,7 @@ RunCommand = Callable[[CommandCall], Awaitable[str]]
 class Platform(Protocol):
     """A place where people talk. Built by `bot.app` with a `Respond` and a `RunCommand`."""
 
-    name: PlatformName
+    name: ClassVar[PlatformName]
 
     async def run(self) -> None:
         """Serve until the platform ends by itself (a terminal's quit) or the task is cancelled."""

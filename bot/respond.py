@@ -5,15 +5,18 @@ import uuid
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 from storage.conversations import (
     Conversation,
+    TurnRecord,
     find_conversation,
     find_or_add_account,
     find_or_add_conversation,
     list_history,
     record_message,
+    record_turn,
 )
 from storage.database import Database
 
@@ -34,6 +37,9 @@ EMPTY_ANSWER = "I found nothing to say to that. Please ask in other words."
 STOPPED = "(This answer was stopped before its end.)"
 TELL_SECONDS = 10.0
 """How long a failure may take to be shown, also while Parley is being stopped."""
+
+
+TurnFinish = Literal["stop", "length", "cancelled", "failed"]
 
 
 @dataclass(slots=True)
@@ -167,7 +173,30 @@ class Responder:
         except (DeliveryFailed, TimeoutError) as error:
             log.warning("a failure could not be shown", sentence=sentence, reason=str(error))
 
-    async def _record_turn(self, question: "Question", answer: Answer) -> None: ...
+    async def _record_turn(self, question: "Question", answer: Answer) -> None:
+        """Store what became of the question; the answer's text, too, as far as it was generated."""
+        health = await self._engine.health()
+        completion = answer.completion
+        record = TurnRecord(
+            conversation=question.conversation,
+            question_id=question.message_id,
+            version=health.version,
+            model=health.model,
+            sampling=asdict(self._sampling),
+            seed=completion.seed if completion else self._sampling.seed,
+            prompt_message_ids=answer.prompt.message_ids if answer.prompt else (),
+            prompt_tokens=completion.prompt_tokens if completion else None,
+            completion_tokens=completion.completion_tokens if completion else None,
+            cached_tokens=completion.cached_tokens if completion else None,
+            queue_seconds=completion.queue_seconds if completion else None,
+            first_token_seconds=completion.first_token_seconds if completion else None,
+            total_seconds=(datetime.now(UTC) - answer.started_at).total_seconds(),
+            finish_reason=_finish_reason(answer),
+            error=answer.error,
+            started_at=answer.started_at,
+        )
+        async with self._database.transaction() as tx:
+            await record_turn(tx, record, answer.text.strip() or None, answer.shown_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +205,12 @@ class Question:
 
     conversation: Conversation
     message_id: int
+
+
+def _finish_reason(answer: Answer) -> TurnFinish:
+    if answer.error is not None:
+        return "cancelled" if answer.cancelled else "failed"
+    return answer.completion.reason if answer.completion else "stop"
 
 
 def _sentence_for(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """The seam between bot and engine. Local, child-process and remote engines pass one contract suite."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from model.request import AdapterRef, ChatMessage, Delta, EngineHealth, GenerationRequest
@@ -12,8 +12,8 @@ class Engine(Protocol):
     Errors: `Overloaded`, `DeadlineExceeded`, `EngineDied`, `BadRequest`, and nothing else.
     """
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        """Stream the reply. Ends with exactly one `finish`, or raises; closing the iterator cancels."""
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
+        """Stream the reply. Ends with exactly one `finish`, or raises; closing the generator (`aclose`) cancels."""
         ...
 
     async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
