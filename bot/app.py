@@ -6,10 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from model.engine.local import LocalEngine
-from model.loading import LoadedModel, load_model
 from rich.console import Console
-from storage.database import Database, migrate
 
 from bot.chat import Platform
 from bot.commands import Commands
@@ -18,8 +15,11 @@ from bot.platforms.slack_app import SlackPlatform
 from bot.platforms.terminal import TerminalPlatform, read_terminal_line
 from bot.respond import Responder
 from bot.settings import Settings
+from model.engine.local import LocalEngine
+from model.loading import LoadedModel, load_model
 from model.protocol import Engine
 from model.request import SamplingParams
+from storage.database import Database, migrate
 
 log = structlog.get_logger()
 

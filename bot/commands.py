@@ -2,11 +2,10 @@
 
 from dataclasses import asdict
 
-from storage.conversations import find_conversation, reset_conversation
-from storage.database import Database
-
 from bot.chat import CommandCall, PlatformName
 from model.protocol import Engine
+from storage.conversations import find_conversation, reset_conversation
+from storage.database import Database
 
 HOW_TO_TALK: dict[PlatformName, str] = {
     "discord": "Mention me, reply to me, write me a direct message, or use `/chat`.",

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storage.conversations import HistoryMessage
-
 from model.protocol import Engine
 from model.request import ChatMessage
+from storage.conversations import HistoryMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,14 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import structlog
+
+from bot.chat import IncomingMessage, Reply
+from bot.errors import DeliveryFailed
+from bot.prompt import Prompt, build_prompt
+from bot.turn_order import TurnOrder
+from model.errors import EngineError
+from model.protocol import Engine
+from model.request import Completion, EngineHealth, GenerationRequest, SamplingParams
 from storage.conversations import (
     Conversation,
     TurnRecord,
@@ -19,14 +27,6 @@ from storage.conversations import (
     record_turn,
 )
 from storage.database import Database
-
-from bot.chat import IncomingMessage, Reply
-from bot.errors import DeliveryFailed
-from bot.prompt import Prompt, build_prompt
-from bot.turn_order import TurnOrder
-from model.errors import EngineError
-from model.protocol import Engine
-from model.request import Completion, EngineHealth, GenerationRequest, SamplingParams
 
 log = structlog.get_logger()
 
