@@ -1,0 +1,30 @@
+"""Every table, one class each. Rows hold no logic, and never leave `storage`."""
+
+from storage.tables.base import Base, Platform
+from storage.tables.dialogue import Feedback, FinishReason, Message, MessagePart, Rating, Role, Turn
+from storage.tables.moderation import Flag, FlagSource, Review, ReviewDecision
+from storage.tables.people import Account, Consent, ConsentDecision, Purpose
+from storage.tables.places import Channel, Conversation, Workspace
+
+__all__ = [
+    "Account",
+    "Base",
+    "Channel",
+    "Consent",
+    "ConsentDecision",
+    "Conversation",
+    "Feedback",
+    "FinishReason",
+    "Flag",
+    "FlagSource",
+    "Message",
+    "MessagePart",
+    "Platform",
+    "Purpose",
+    "Rating",
+    "Review",
+    "ReviewDecision",
+    "Role",
+    "Turn",
+    "Workspace",
+]

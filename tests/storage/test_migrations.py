@@ -1,0 +1,91 @@
+"""From nothing to this version's tables, on both databases, and what happens when that is not possible."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, Connection, inspect, text
+
+from storage.database import Database, migrate
+from storage.errors import DatabaseDamaged, SchemaTooNew, SchemaTooOld
+from storage.tables import Base
+
+
+async def test_the_migrated_database_has_exactly_the_tables_of_the_models(database: Database) -> None:
+    async with database.reading() as session:
+        connection = await session.connection()
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
+        )
+    assert differences == []
+
+
+async def test_the_migrated_database_has_every_check_of_the_models(database: Database) -> None:
+    def checks(connection: Connection) -> set[str]:
+        look = inspect(connection)
+        return {
+            str(check["name"])
+            for table in look.get_table_names()
+            for check in look.get_check_constraints(table)
+        }
+
+    async with database.reading() as session:
+        found = await (await session.connection()).run_sync(checks)
+    wanted = {
+        str(constraint.name)
+        for table in Base.metadata.tables.values()
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    assert found == wanted
+    assert "ck_messages_source" in found
+
+
+async def test_migrating_twice_is_migrating_once(empty_url: str) -> None:
+    await migrate(empty_url)
+    await migrate(empty_url)
+    database = await Database.open(empty_url)
+    async with database.reading() as session:
+        assert list(await session.scalars(text("SELECT version_num FROM alembic_version"))) == ["0001"]
+    await database.close()
+
+
+async def test_several_programs_migrate_an_empty_postgresql_one_after_the_other(
+    empty_postgresql: str,
+) -> None:
+    await asyncio.gather(*(migrate(empty_postgresql) for _ in range(3)))
+    await (await Database.open(empty_postgresql)).close()
+
+
+async def test_a_database_without_its_tables_is_not_opened(empty_url: str) -> None:
+    with pytest.raises(SchemaTooOld, match="Run: parley migrate"):
+        await Database.open(empty_url)
+
+
+async def test_a_database_of_a_newer_parley_is_refused_in_words(empty_url: str) -> None:
+    await migrate(empty_url)
+    database = await Database.open(empty_url)
+    async with database.transaction() as tx:
+        await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await database.close()
+    for attempt in (migrate, Database.open):
+        with pytest.raises(
+            SchemaTooNew, match=r"revision 9999, which this Parley does not know.*Update Parley"
+        ):
+            await attempt(empty_url)
+
+
+async def test_a_migration_that_leaves_dangling_references_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "parley.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY)")
+        connection.execute("CREATE TABLE b (a_id INTEGER REFERENCES a (id))")
+        connection.execute("INSERT INTO b VALUES (7)")
+    with pytest.raises(DatabaseDamaged, match="row 1 of b refers to a row of a that is not there"):
+        await migrate(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+        assert [name for (name,) in tables] == ["a", "b"]
