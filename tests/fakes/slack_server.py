@@ -185,8 +185,13 @@ class FakeSlack:
     # Waiting
 
     async def wait_for(self, condition: Callable[[], bool], timeout: float = 10) -> None:
-        async with asyncio.timeout(timeout), self._changed:
-            await self._changed.wait_for(condition)
+        """Until `condition` holds. `TimeoutError` tells what the bot has said and asked for instead."""
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(condition)
+        except TimeoutError:
+            said = [m.shown for m in self.state.all_messages if m.user == self.bot_user]
+            raise TimeoutError(f"the bot said {said}; its last calls: {self.calls[-5:]}") from None
 
     async def wait_until_connected(self) -> None:
         await self.wait_for(lambda: bool(self.socket.sockets))

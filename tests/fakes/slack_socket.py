@@ -59,6 +59,8 @@ class SocketMode:
     envelopes: list[Envelope] = field(default_factory=list)
     connections: int = 0
     """How many connections were opened in all."""
+    stale_tickets: int = 0
+    """How many of the next tickets are out of date before they are used."""
     strange: list[str] = field(default_factory=list)
     """What came from the app and was no acknowledgement of an envelope."""
 
@@ -70,7 +72,10 @@ class SocketMode:
         if len(self._open) >= MOST_SOCKETS:
             raise SlackError("too_many_websockets")
         ticket = f"ticket-{next(self._numbers)}"
-        self.tickets.add(ticket)
+        if self.stale_tickets:
+            self.stale_tickets -= 1
+        else:
+            self.tickets.add(ticket)
         return ticket
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

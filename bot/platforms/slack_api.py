@@ -1,0 +1,97 @@
+"""Calls to Slack's Web API: when they are repeated, how fast they go, and what their errors say."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.http_retry.async_handler import AsyncRetryHandler
+from slack_sdk.http_retry.builtin_async_handlers import (
+    AsyncConnectionErrorRetryHandler,
+    AsyncRateLimitErrorRetryHandler,
+)
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.errors import DeliveryFailed
+
+TIMEOUT = aiohttp.ClientTimeout(total=30)
+EDITS_A_MINUTE, EDITS_AT_ONCE = 40, 10
+"""Slack allows an app about fifty `chat.update` a minute in a workspace, for all its replies together."""
+
+
+class Pace:
+    """Lets the first few through at once and the others one by one, in order, so that Slack need not say 429."""
+
+    def __init__(self, *, a_minute: float, at_once: int) -> None:
+        self._seconds = 60 / a_minute
+        self._burst = self._seconds * (at_once - 1)
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        await asyncio.sleep(self.reserve())
+
+    def reserve(self) -> float:
+        """Take the next turn; the seconds until then."""
+        now = asyncio.get_running_loop().time()
+        turn = max(self._next, now - self._burst)
+        self._next = turn + self._seconds
+        return max(turn - now, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SlackApi:
+    """The bot's clients. `posting` never repeats a request that may have taken effect: it would be said twice.
+
+    It also takes a new connection each time: a kept one may break under the request, and nobody knows what came of it.
+    """
+
+    posting: AsyncWebClient
+    calling: AsyncWebClient
+    edits: Pace = field(default_factory=lambda: Pace(a_minute=EDITS_A_MINUTE, at_once=EDITS_AT_ONCE))
+
+
+def open_api(token: str, url: str, session: aiohttp.ClientSession) -> SlackApi:
+    logger = logging.getLogger("slack_sdk")
+    posting = AsyncWebClient(token, url, logger=logger, retry_handlers=[wait_when_limited()])
+    repeating = [wait_when_limited(), AsyncConnectionErrorRetryHandler()]
+    calling = AsyncWebClient(token, url, session=session, logger=logger, retry_handlers=repeating)
+    return SlackApi(posting, calling)
+
+
+def wait_when_limited() -> AsyncRetryHandler:
+    """Waits as long as Slack's Retry-After says. A request that got 429 did not take effect."""
+    return AsyncRateLimitErrorRetryHandler(max_retry_count=5)
+
+
+@contextmanager
+def delivering(what: str) -> Iterator[None]:
+    """Turns every way in which Slack can fail into `DeliveryFailed`; `what` names the call and its place."""
+    try:
+        yield
+    except SlackApiError as error:
+        raise DeliveryFailed(f"Slack refused {what}: {refusal(error)}.") from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise DeliveryFailed(f"Slack could not be reached for {what}: {reason(error)}.") from error
+
+
+def error_code(error: SlackApiError) -> str:
+    """Slack's word for it, such as `invalid_auth`; the HTTP status where there is none."""
+    data = getattr(error.response, "data", None)
+    if isinstance(data, dict) and "error" in data:
+        return str(data["error"])
+    status = getattr(error.response, "status_code", None) or getattr(error.response, "status", "no status")
+    return f"HTTP {status}"
+
+
+def refusal(error: SlackApiError) -> str:
+    """The code, and the scope where one is missing."""
+    code = error_code(error)
+    needed = error.response.get("needed") if code == "missing_scope" else None
+    return f"{code}, the app needs the scope {needed}" if needed else code
+
+
+def reason(error: BaseException) -> str:
+    return f"{type(error).__name__} {error}".strip()

@@ -1,0 +1,112 @@
+"""From Slack's events to `IncomingMessage`: whom a message is for, who wrote it, and its words."""
+
+import asyncio
+from collections.abc import Hashable
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import structlog
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.chat import Author, ConversationKey, IncomingMessage, Via
+from bot.platforms.slack_api import error_code, reason
+from bot.platforms.slack_login import Workspace
+from bot.platforms.slack_text import mentioned_users, to_plain, unescape
+
+log = structlog.get_logger()
+
+Event = dict[str, Any]
+"""A Slack event, or the body of a slash command, as it came."""
+
+_WRITTEN_BY_PEOPLE = {None, "file_share", "thread_broadcast"}
+"""Subtypes of a message that somebody wrote; the others tell of edits, joins, deletions ..."""
+_SLACKBOT = "USLACKBOT"
+_NAME_SECONDS = 5.0
+_REMEMBERED = 2000
+
+
+class Seen:
+    """Remembers the last few thousand keys: Slack delivers an event again when an acknowledgement got lost."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Hashable, None] = {}
+
+    def is_new(self, key: Hashable) -> bool:
+        if key in self._keys:
+            return False
+        self._keys[key] = None
+        if len(self._keys) > _REMEMBERED:
+            del self._keys[next(iter(self._keys))]
+        return True
+
+
+class People:
+    """Who is behind a user id, asked once of `users.info`."""
+
+    def __init__(self, client: AsyncWebClient) -> None:
+        self._client = client
+        self._known: dict[str, Author] = {}
+
+    async def get(self, user: str) -> Author:
+        """The person with the name that people see; with the id for a name when Slack does not tell."""
+        if user not in self._known:
+            try:
+                async with asyncio.timeout(_NAME_SECONDS):
+                    profile = (await self._client.users_info(user=user))["user"]
+            except SlackApiError as error:
+                log.warning("a name could not be looked up", user=user, cause=error_code(error))
+                return Author(user, user)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.warning("a name could not be looked up", user=user, cause=reason(error))
+                return Author(user, user)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[user] = _author(profile)
+        return self._known[user]
+
+    async def read(self, text: str, workspace: Workspace) -> str:
+        """The words of a message as people read them, with names in place of ids."""
+        users = mentioned_users(text) - {workspace.bot_user}
+        names = {user: (await self.get(user)).name for user in sorted(users)}
+        return to_plain(text, workspace.bot_user, names)
+
+
+def how_addressed(event: Event, workspace: Workspace) -> Via | None:
+    """How a message reaches the bot; None when it does not concern it."""
+    by_program = event.get("bot_id") or event.get("user") in (None, _SLACKBOT, workspace.bot_user)
+    if by_program or event.get("subtype") not in _WRITTEN_BY_PEOPLE:
+        return None
+    if event["type"] == "app_mention":
+        return "mention"
+    if event.get("channel_type") == "im":
+        return "dm"
+    # A mention in a channel comes a second time as `app_mention`, which is the one that is answered.
+    in_thread = event.get("thread_ts", event["ts"]) != event["ts"]
+    return (
+        "thread" if in_thread and workspace.bot_user not in mentioned_users(event.get("text", "")) else None
+    )
+
+
+async def read_event(event: Event, via: Via, workspace: Workspace, people: People) -> IncomingMessage:
+    """The message of a `message` or `app_mention` event. A mention at the top of a channel begins a thread."""
+    ts = event["ts"]
+    parent = event.get("thread_ts") if event.get("thread_ts") != ts else None
+    thread = parent or ("" if via == "dm" else ts)
+    return IncomingMessage(
+        conversation=ConversationKey("slack", workspace.team, event["channel"], thread),
+        message_id=ts,
+        author=await people.get(event["user"]),
+        text=await people.read(event.get("text") or "", workspace),
+        created_at=datetime.fromtimestamp(float(ts), UTC),
+        via=via,
+        private=via == "dm",
+        reply_to=parent,
+    )
+
+
+def _author(user: Event) -> Author:
+    profile = user.get("profile", {})
+    name = profile.get("display_name") or profile.get("real_name") or user.get("name") or user["id"]
+    return Author(user["id"], unescape(name), bool(user.get("is_bot")))
