@@ -61,13 +61,13 @@ def doctor() -> None:
 
 
 def prepare(*, quiet: bool = False) -> Settings:
-    """Settings and logging, as every command begins. A terminal chat is quiet: only warnings are logged."""
+    """Settings and logging, as every command begins. A terminal chat is quiet: it shows the sentences, not the log."""
     try:
         settings = load_settings()
     except BotError as error:
         raise _exit_with(error) from None
     quiet = quiet or not (settings.discord_token or settings.slack_bot_token)
-    level = "warning" if quiet and settings.log_level == "info" else settings.log_level
+    level = "error" if quiet and settings.log_level == "info" else settings.log_level
     configure_logging(level, settings.secrets())
     return settings
 

@@ -35,6 +35,8 @@ HISTORY_MESSAGES = 200
 EMPTY_QUESTION = "Hi! Ask me something, for example: what can you do?"
 EMPTY_ANSWER = "I found nothing to say to that. Please ask in other words."
 STOPPED = "(This answer was stopped before its end.)"
+UNKNOWN = "unknown"
+"""The version of a turn that the engine was not there for."""
 TELL_SECONDS = 10.0
 """How long a failure may take to be shown, also while Parley is being stopped."""
 
@@ -46,6 +48,7 @@ TurnFinish = Literal["stop", "length", "cancelled", "failed"]
 class Answer:
     """What became of one question; filled while it happens, so that an early end leaves what there was."""
 
+    served_by: EngineHealth | None = None
     prompt: Prompt | None = None
     text: str = ""
     completion: Completion | None = None
@@ -125,24 +128,26 @@ class Responder:
     async def _answer(
         self, message: IncomingMessage, question: "Question", answer: Answer, reply: Reply
     ) -> None:
+        answer.served_by = await self._engine.health()
         if not message.text.strip():
             answer.text = EMPTY_QUESTION
             await reply.append(answer.text)
         else:
-            health = await self._engine.health()
-            answer.prompt = await self._build_prompt(question, health, named=not message.private)
+            answer.prompt = await self._build_prompt(
+                question, answer.served_by.context_tokens, named=not message.private
+            )
             await self._generate(answer, str(message.conversation), reply)
         answer.shown_as = await reply.finish()
 
-    async def _build_prompt(self, question: "Question", health: EngineHealth, *, named: bool) -> Prompt:
+    async def _build_prompt(self, question: "Question", context_tokens: int, *, named: bool) -> Prompt:
         async with self._database.reading() as session:
             history = await list_history(session, question.conversation, limit=HISTORY_MESSAGES)
-        reserved_for_the_answer = min(self._sampling.max_tokens, health.context_tokens // 3)
+        reserved_for_the_answer = min(self._sampling.max_tokens, context_tokens // 3)
         return await build_prompt(
             self._engine,
             persona=self._persona,
             history=history,
-            token_budget=health.context_tokens - reserved_for_the_answer,
+            token_budget=context_tokens - reserved_for_the_answer,
             named=named,
         )
 
@@ -175,13 +180,12 @@ class Responder:
 
     async def _record_turn(self, question: "Question", answer: Answer) -> None:
         """Store what became of the question; the answer's text, too, as far as it was generated."""
-        health = await self._engine.health()
         completion = answer.completion
         record = TurnRecord(
             conversation=question.conversation,
             question_id=question.message_id,
-            version=health.version,
-            model=health.model,
+            version=answer.served_by.version if answer.served_by else UNKNOWN,
+            model=answer.served_by.model if answer.served_by else UNKNOWN,
             sampling=asdict(self._sampling),
             seed=completion.seed if completion else self._sampling.seed,
             prompt_message_ids=answer.prompt.message_ids if answer.prompt else (),

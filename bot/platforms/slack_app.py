@@ -68,8 +68,8 @@ class SlackPlatform:
                 log.info("connected to Slack", team=workspace.team)
                 await self._watch(handler.client)
             finally:
-                await service.close()
                 await _close(handler.client)
+                await service.close()
 
     async def _watch(self, client: SocketModeClient) -> None:
         """The client connects anew by itself, but tries one address for ever; an address is soon out of date."""

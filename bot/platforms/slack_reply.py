@@ -21,7 +21,9 @@ QUOTED = 300
 """Characters of a question that stand above its answer."""
 PRIVATE_MESSAGES = 4
 """A response_url is good for five posts, and the first one says that an answer will come."""
-PRIVATELY = "I am not in this channel, so only you see my answer; /invite me to share it. One moment ..."
+PRIVATELY = (
+    "I may not write in this channel, so only you see my answer; /invite me to share it. One moment ..."
+)
 CUT = "(My answer was longer than Slack lets me show here.)"
 
 

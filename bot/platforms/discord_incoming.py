@@ -1,0 +1,115 @@
+"""From discord.py's objects to the core's values: the only place that reads a message or a command."""
+
+import re
+from collections.abc import Sequence
+
+import discord
+
+from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, Via
+
+_SPOKEN = (discord.MessageType.default, discord.MessageType.reply)
+_MARKUP = re.compile(r"<(?P<kind>@!?|@&|#)(?P<id>\d{15,20})>|<a?(?P<emoji>:\w+:)\d{15,20}>")
+
+
+def read_message(
+    message: discord.Message, bot: discord.ClientUser, *, reads_threads: bool
+) -> IncomingMessage | None:
+    """What a person said to the bot; None for programs, system messages and what is not meant for it.
+
+    `reads_threads`: what is said in a thread counts without a mention, for Discord shows its text.
+    """
+    if message.author.bot or message.webhook_id is not None or message.type not in _SPOKEN:
+        return None
+    via = _way_to_the_bot(message, bot)
+    if via is None or (via == "thread" and not reads_threads):
+        return None
+    reference = message.reference
+    return IncomingMessage(
+        conversation=_conversation(message.guild, message.channel),
+        message_id=str(message.id),
+        author=_author(message.author),
+        text=_readable(_without_leading_mention(message.content, bot), message.guild, message.mentions),
+        created_at=message.created_at,
+        via=via,
+        private=via == "dm",
+        reply_to=str(reference.message_id)
+        if reference and message.type is discord.MessageType.reply
+        else None,
+    )
+
+
+def read_chat_command(interaction: discord.Interaction, text: str) -> IncomingMessage:
+    return IncomingMessage(
+        conversation=_conversation(interaction.guild, interaction.channel),
+        message_id=str(interaction.id),
+        author=_author(interaction.user),
+        text=_readable(text, interaction.guild, ()),
+        created_at=interaction.created_at,
+        via="command",
+        private=interaction.guild is None,
+    )
+
+
+def read_command(interaction: discord.Interaction, name: str) -> CommandCall:
+    return CommandCall(
+        name=name,
+        conversation=_conversation(interaction.guild, interaction.channel),
+        author=_author(interaction.user),
+        private=interaction.guild is None,
+    )
+
+
+def _way_to_the_bot(message: discord.Message, bot: discord.ClientUser) -> Via | None:
+    if isinstance(message.channel, discord.DMChannel):
+        return "dm"
+    if message.guild is None:
+        return None
+    if re.search(rf"<@!?{bot.id}>", message.content):
+        return "mention"
+    if message.type is discord.MessageType.reply and _answers_the_bot(message, bot):
+        return "reply"
+    return "thread" if isinstance(message.channel, discord.Thread) else None
+
+
+def _answers_the_bot(message: discord.Message, bot: discord.ClientUser) -> bool:
+    """Discord leaves out a message that it did not look up; the ping of the reply then tells."""
+    answered = message.reference.resolved if message.reference else None
+    if isinstance(answered, discord.Message):
+        return answered.author.id == bot.id
+    return any(user.id == bot.id for user in message.mentions)
+
+
+def _conversation(guild: discord.Guild | None, place: discord.abc.Snowflake | None) -> ConversationKey:
+    """A thread has an id of its own on Discord, and belongs to a channel."""
+    workspace = str(guild.id) if guild else "dm"
+    if isinstance(place, discord.Thread):
+        return ConversationKey("discord", workspace, str(place.parent_id), str(place.id))
+    return ConversationKey("discord", workspace, str(place.id) if place else "")
+
+
+def _author(user: discord.abc.User) -> Author:
+    return Author(id=str(user.id), name=user.display_name, is_bot=user.bot)
+
+
+def _without_leading_mention(text: str, bot: discord.ClientUser) -> str:
+    return re.sub(rf"^\s*<@!?{bot.id}>[,:]?", "", text).strip()
+
+
+def _readable(text: str, guild: discord.Guild | None, mentioned: Sequence[discord.abc.User]) -> str:
+    """Mentions and emoji as people see them: @names, #channels, :emoji:."""
+    users = {user.id: user.display_name for user in mentioned}
+
+    def name(markup: re.Match[str]) -> str:
+        if markup["emoji"]:
+            return markup["emoji"]
+        kind, number = markup["kind"], int(markup["id"])
+        if kind == "#":
+            channel = guild and guild.get_channel_or_thread(number)
+            return f"#{channel.name}" if channel else "#unknown"
+        if kind == "@&":
+            role = guild and guild.get_role(number)
+            return f"@{role.name}" if role else "@unknown"
+        member = guild and guild.get_member(number)
+        return f"@{users.get(number) or (member.display_name if member else 'unknown')}"
+
+    return _MARKUP.sub(name, text)
