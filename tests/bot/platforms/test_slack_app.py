@@ -288,7 +288,7 @@ async def test_parley_where_the_bot_is_not_a_member_answers_the_asker_alone(
     async with serving(slack, talker):
         await slack.use_command("/parley", "hello", ada, channel)
         await slack.wait_for(lambda: len(slack.ephemerals) == 2)
-    assert slack.ephemerals[0].text.startswith("I am not in this channel")
+    assert slack.ephemerals[0].text.startswith("I may not write in this channel")
     assert (slack.ephemerals[1].user, slack.ephemerals[1].text) == (ada, "You said: hello")
     assert slack.messages(channel) == []
 
