@@ -1,5 +1,6 @@
 """What a driver's error means to a person. A fault of the program's own, such as a broken constraint, passes by."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,9 @@ def _tell(error: DBAPIError, where: str) -> StorageError | None:
     if state == "53100":
         return DiskFull(f"{where} cannot be written: the server's disk is full.")
     # Class 40 is a deadlock or a conflict between transactions: the program's affair, and worth a traceback.
-    if isinstance(error, OperationalError) and not state.startswith("40"):
+    outside = isinstance(error, OperationalError) and not state.startswith("40")
+    refused_before_sending = not state and error.statement is None
+    if outside or refused_before_sending:
         return DatabaseUnavailable(f"{where} cannot be used: {_reason(error.orig)}.")
     return None
 
@@ -53,6 +56,6 @@ def tell_sqlite(error: sqlite3.Error, where: str) -> StorageError | None:
 
 
 def _reason(error: BaseException | None) -> str:
-    """The last line of what the server or its client library said, which is where it says why."""
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip().rstrip(".") if lines else "it gave no reason"
+    """What PostgreSQL's client library says last, without the addresses that it tried before."""
+    reasons = re.findall(r".*failed: (?:FATAL: *)?(.+)", str(error)) or str(error).strip().splitlines()
+    return reasons[-1].strip().rstrip(".") if reasons else "it gave no reason"

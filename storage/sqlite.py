@@ -1,6 +1,7 @@
 """How a SQLite file is kept safe: one process, one writing connection, a durable log, a check after a crash."""
 
 import functools
+import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -78,23 +79,26 @@ def warn_if_old(version: str) -> None:
 
 
 def _make_ready(path: Path, where: str, *, check: bool) -> None:
+    finding = "ok"
     try:
-        path.touch(mode=0o600)  # it holds what people said: for its owner alone
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # Made for its owner alone: it holds what people said. A file that can only be read says so here.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with closing(sqlite3.connect(path)) as connection:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            connection.execute("BEGIN IMMEDIATE")  # a file that can only be read says so now
-            connection.execute("ROLLBACK")
             if check:
                 log.info("checking the database, which was not closed cleanly", file=str(path))
-            (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone() if check else ("ok",)
+                (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except OSError as error:
         raise _unwritable(where, error) from error
     except sqlite3.Error as error:
-        raise tell_sqlite(error, where) or error from error
+        told = tell_sqlite(error, where)
+        if told is None:
+            raise
+        raise told from error
     if mode != "wal":
         raise DatabaseUnavailable(f"{where} is in a folder without shared memory, such as a network share.")
     if finding != "ok":
-        raise DatabaseDamaged(f"{where} is damaged ({finding}). Restore it from a backup.")
+        raise DatabaseDamaged(f"{where} is damaged ({finding.splitlines()[-1]}). Restore it from a backup.")
 
 
 def _set_up(engine: Engine, pragmas: Mapping[str, str], *, begin: str) -> None:
