@@ -73,7 +73,9 @@ class DiscordPlatform:
             try:
                 await self._serve()
             except (discord.HTTPException, *UNREACHABLE) as error:
-                log.warning("Discord could not be reached", reason=str(error), next_try_in_seconds=pause)
+                log.warning(
+                    "Discord could not be reached", reason=str(error)[:200], next_try_in_seconds=pause
+                )
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -23,18 +23,16 @@ def read_message(
     via = _way_to_the_bot(message, bot)
     if via is None or (via == "thread" and not reads_threads):
         return None
-    reference = message.reference
+    answered = message.reference if message.type is discord.MessageType.reply else None
     return IncomingMessage(
         conversation=_conversation(message.guild, message.channel),
         message_id=str(message.id),
         author=_author(message.author),
-        text=_readable(_without_leading_mention(message.content, bot), message.guild, message.mentions),
+        text=_readable(_without_leading_mention(message, bot), message.guild, message.mentions),
         created_at=message.created_at,
         via=via,
         private=via == "dm",
-        reply_to=str(reference.message_id)
-        if reference and message.type is discord.MessageType.reply
-        else None,
+        reply_to=str(answered.message_id) if answered else None,
     )
 
 
@@ -64,7 +62,7 @@ def _way_to_the_bot(message: discord.Message, bot: discord.ClientUser) -> Via | 
         return "dm"
     if message.guild is None:
         return None
-    if re.search(rf"<@!?{bot.id}>", message.content):
+    if re.search(_mention_of(bot), message.content) or _bot_role(message) in message.role_mentions:
         return "mention"
     if message.type is discord.MessageType.reply and _answers_the_bot(message, bot):
         return "reply"
@@ -91,8 +89,19 @@ def _author(user: discord.abc.User) -> Author:
     return Author(id=str(user.id), name=user.display_name, is_bot=user.bot)
 
 
-def _without_leading_mention(text: str, bot: discord.ClientUser) -> str:
-    return re.sub(rf"^\s*<@!?{bot.id}>[,:]?", "", text).strip()
+def _mention_of(bot: discord.ClientUser) -> str:
+    return rf"<@!?{bot.id}>"
+
+
+def _bot_role(message: discord.Message) -> discord.Role | None:
+    """Discord gives a bot a role of the same name, and offers both when people type @."""
+    return message.guild.self_role if message.guild else None
+
+
+def _without_leading_mention(message: discord.Message, bot: discord.ClientUser) -> str:
+    role = _bot_role(message)
+    mention = _mention_of(bot) + (rf"|<@&{role.id}>" if role else "")
+    return re.sub(rf"^\s*(?:{mention})[,:]?", "", message.content).strip()
 
 
 def _readable(text: str, guild: discord.Guild | None, mentioned: Sequence[discord.abc.User]) -> str:

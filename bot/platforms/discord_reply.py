@@ -147,7 +147,8 @@ def _sentence(error: discord.HTTPException, place: str) -> str:
         return f"I could not answer in {place}: it is gone (Discord's code {error.code})."
     if error.code == UNKNOWN_MESSAGE:
         return f"My answer in {place} was deleted before its end (Discord's code {error.code})."
-    reason = error.text.replace("\n", " ") or error.response.reason
+    # Without a code it is a proxy that speaks, in HTML.
+    reason = error.text.replace("\n", " ") if error.code else error.response.reason
     return f"Discord did not take my message for {place}: {reason} (HTTP {error.status}, code {error.code})."
 
 

@@ -110,7 +110,7 @@ class FakeDiscord:
 
     def add_guild(self, name: str) -> Guild:
         """Before a client connects: a guild that the bot joins later is not told to it."""
-        guild = Guild(self.state.next_id(), name)
+        guild = Guild(self.state.next_id(), name, bot_role=self.state.next_id())
         self.state.guilds[guild.id] = guild
         return guild
 

@@ -46,10 +46,11 @@ class User:
 class Guild:
     id: int
     name: str
+    bot_role: int
+    """Discord gives every bot a role of the bot's name."""
     channels: "list[Channel]" = field(default_factory=list)
 
     def wire(self, bot: User) -> Json:
-        everyone = {"id": str(self.id), "name": "@everyone", "permissions": "0", "position": 0, "flags": 0}
         return {
             "id": str(self.id),
             "name": self.name,
@@ -63,7 +64,10 @@ class Guild:
             "features": [],
             "emojis": [],
             "stickers": [],
-            "roles": [{**everyone, "hoist": False, "managed": False, "mentionable": False}],
+            "roles": [
+                role_wire(self.id, "@everyone"),
+                {**role_wire(self.bot_role, bot.name), "managed": True, "tags": {"bot_id": str(bot.id)}},
+            ],
             "channels": [c.wire() for c in self.channels if c.kind != THREAD and c.visible],
             "threads": [c.wire() for c in self.channels if c.kind == THREAD and c.visible],
             "members": [{"user": bot.wire(), **bot.member_wire()}],
@@ -160,7 +164,7 @@ class Message:
             "pinned": False,
             "mention_everyone": False,
             "mentions": [user.wire() for user in self.mentions],
-            "mention_roles": [],
+            "mention_roles": re.findall(r"<@&(\d+)>", self.content),
             "attachments": [],
             "embeds": [],
             "components": [],
@@ -278,6 +282,11 @@ class State:
     async def note_change(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+
+def role_wire(number: int, name: str) -> Json:
+    about = {"id": str(number), "name": name, "permissions": "0", "position": 0, "flags": 0}
+    return {**about, "hoist": False, "managed": False, "mentionable": True}
 
 
 def snowflake_time(number: int) -> datetime:

@@ -146,6 +146,25 @@ async def test_the_text_is_what_people_read(
         assert (await core.next_heard()).text == heard
 
 
+async def test_a_mention_of_the_bots_role_counts_though_its_text_may_be_hidden(
+    discord: FakeDiscord, core: FakeCore, guild: Guild, channel: Channel, anna: User
+) -> None:
+    async with serving(discord, core):
+        await discord.say(channel, anna, f"<@&{guild.bot_role}> hello")
+        message = await core.next_heard()
+    assert (message.via, message.text) == ("mention", "")
+
+
+async def test_a_mention_of_the_bots_role_is_removed_like_the_bots_own(core: FakeCore) -> None:
+    async with FakeDiscord(message_content=True) as discord:
+        guild, anna = discord.add_guild("Home"), discord.add_user("Anna")
+        channel = discord.add_channel(guild, "general")
+        async with serving(discord, core, message_content=True):
+            await discord.say(channel, anna, f"<@&{guild.bot_role}> hello")
+            message = await core.next_heard()
+    assert (message.via, message.text) == ("mention", "hello")
+
+
 async def test_answers_in_different_channels_do_not_wait_for_each_other(
     discord: FakeDiscord, core: FakeCore, guild: Guild, channel: Channel, anna: User
 ) -> None:
