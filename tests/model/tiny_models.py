@@ -1,9 +1,21 @@
 """Tiny random models, made on the spot: Llama-, Qwen3- and GPT-2-shaped, with tokenizers of a few hundred tokens."""
 
 from functools import cache
+from pathlib import Path
+from typing import Literal
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 CHATML = (
     "{% for message in messages %}"
@@ -46,6 +58,8 @@ INSTRUCT = (
 )
 TEMPLATES = {"chatml": CHATML, "qwen3": QWEN3, "strict": STRICT, "instruct": INSTRUCT, "plain": None}
 
+Shape = Literal["llama", "qwen3", "gpt2"]
+CONTEXT = 2048
 CHAT_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>"]
 LINES = [
     "Hello there! How are you today? I am well, thank you, and you?",
@@ -84,3 +98,40 @@ def make_tokenizer(template: str | None = CHATML, *, size: int = 320) -> PreTrai
         tokenizer.chat_template = template
         tokenizer.add_tokens(["<think>", "</think>"])  # known to the vocabulary, yet not special, as in Qwen3
     return tokenizer
+
+
+def make_model(shape: Shape = "llama", *, vocabulary: int = 322, seed: int = 0) -> PreTrainedModel:
+    """Random weights, wide enough apart that greedy decoding does not repeat one token.
+
+    Replies go on up to their limit: the special tokens, which stand first in the vocabulary, are unlikely.
+    """
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(_config(shape, vocabulary)).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[: len(CHAT_TOKENS)] = 0
+    return model
+
+
+def save_tiny(folder: Path, shape: Shape = "llama") -> Path:
+    """A complete model folder. GPT-2 is a base model: it has no chat template."""
+    templates = {"llama": CHATML, "qwen3": QWEN3, "gpt2": None}
+    make_model(shape).save_pretrained(folder)
+    make_tokenizer(templates[shape]).save_pretrained(folder)
+    return folder
+
+
+def _config(shape: Shape, vocabulary: int) -> PretrainedConfig:
+    common = {"vocab_size": vocabulary, "initializer_range": 0.4, "bos_token_id": None, "eos_token_id": None}
+    if shape == "gpt2":
+        return GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=CONTEXT, **common)
+    config = LlamaConfig if shape == "llama" else Qwen3Config
+    return config(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=CONTEXT,
+        **common,
+    )
