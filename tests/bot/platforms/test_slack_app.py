@@ -135,7 +135,7 @@ async def test_a_mention_in_a_thread_is_answered_there(slack: FakeSlack, ada: st
         await slack.say(channel, ada, f"what do you say <@{slack.bot_user}>?", thread=root)
         await answered(slack, channel, "You said: what do you say?")
     message = talker.asked.get_nowait()
-    assert (message.conversation.thread, message.reply_to) == (root, root)
+    assert (message.via, message.conversation.thread, message.reply_to) == ("mention", root, root)
     assert slack.answers(channel)[0].thread == root
 
 
