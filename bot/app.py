@@ -4,8 +4,8 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
-import structlog
 from rich.console import Console
 
 from bot.chat import Platform
@@ -21,22 +21,26 @@ from model.protocol import Engine
 from model.request import SamplingParams
 from storage.database import Database, migrate
 
-log = structlog.get_logger()
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The use cases that the platforms hand to."""
+
+    responder: Responder
+    commands: Commands
 
 
-async def serve(settings: Settings, console: Console, *, terminal: bool | None = None) -> None:
-    """Talk on every platform that has a token, or in the terminal, until stopped.
-
-    `terminal` True asks for the terminal whatever tokens there are; None takes it when there are none.
-    """
-    async with open_core(settings, console) as (responder, commands):
-        platforms = build_platforms(settings, console, responder, commands, terminal=terminal)
+async def serve(settings: Settings, console: Console, *, terminal: bool = False) -> None:
+    """Talk on every platform that has a token, or in the terminal when none has or `terminal` asks for it."""
+    async with open_core(settings, console) as core:
+        platforms = [] if terminal else build_platforms(settings, core)
+        platforms = platforms or [build_terminal(console, core)]
         console.print(f"[dim]{_greeting(platforms)}[/]")
         await run_platforms(platforms)
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, console: Console) -> AsyncIterator[tuple[Responder, Commands]]:
+async def open_core(settings: Settings, console: Console) -> AsyncIterator[Core]:
     """Database, engine and use cases; closed in the opposite order."""
     url = settings.database_url.get_secret_value()
     await migrate(url)
@@ -44,18 +48,22 @@ async def open_core(settings: Settings, console: Console) -> AsyncIterator[tuple
     try:
         engine = await open_engine(settings, console)
         try:
-            responder = Responder(
-                engine,
-                database,
-                persona=settings.persona,
-                sampling=build_sampling(settings),
-                reply_seconds=settings.reply_seconds,
-            )
-            yield responder, Commands(engine, database)
+            yield build_core(settings, engine, database)
         finally:
             await engine.close()
     finally:
         await database.close()
+
+
+def build_core(settings: Settings, engine: Engine, database: Database) -> Core:
+    responder = Responder(
+        engine,
+        database,
+        persona=settings.persona,
+        sampling=build_sampling(settings),
+        reply_seconds=settings.reply_seconds,
+    )
+    return Core(responder, Commands(engine, database))
 
 
 async def open_engine(settings: Settings, console: Console) -> Engine:
@@ -97,49 +105,41 @@ def build_sampling(settings: Settings) -> SamplingParams:
     )
 
 
-def build_platforms(
-    settings: Settings,
-    console: Console,
-    responder: Responder,
-    commands: Commands,
-    *,
-    terminal: bool | None = None,
-) -> list[Platform]:
+def build_platforms(settings: Settings, core: Core) -> list[Platform]:
+    """The platforms that have their tokens."""
     platforms: list[Platform] = []
-    if settings.discord_token is not None and not terminal:
-        platforms.append(
-            DiscordPlatform(
-                token=settings.discord_token.get_secret_value(),
-                respond=responder.respond,
-                run_command=commands.run,
-                edit_seconds=settings.edit_seconds,
-                api_url=settings.discord_api_url,
-                gateway_url=settings.discord_gateway_url,
-                cdn_url=settings.discord_cdn_url,
-                message_content=settings.discord_message_content,
-            )
+    if settings.discord_token is not None:
+        discord = DiscordPlatform(
+            token=settings.discord_token.get_secret_value(),
+            respond=core.responder.respond,
+            run_command=core.commands.run,
+            edit_seconds=settings.edit_seconds,
+            api_url=settings.discord_api_url,
+            gateway_url=settings.discord_gateway_url,
+            cdn_url=settings.discord_cdn_url,
+            message_content=settings.discord_message_content,
         )
-    if settings.slack_bot_token is not None and settings.slack_app_token is not None and not terminal:
-        platforms.append(
-            SlackPlatform(
-                bot_token=settings.slack_bot_token.get_secret_value(),
-                app_token=settings.slack_app_token.get_secret_value(),
-                respond=responder.respond,
-                run_command=commands.run,
-                edit_seconds=settings.edit_seconds,
-                api_url=settings.slack_api_url,
-            )
+        platforms.append(discord)
+    if settings.slack_bot_token is not None and settings.slack_app_token is not None:
+        slack = SlackPlatform(
+            bot_token=settings.slack_bot_token.get_secret_value(),
+            app_token=settings.slack_app_token.get_secret_value(),
+            respond=core.responder.respond,
+            run_command=core.commands.run,
+            edit_seconds=settings.edit_seconds,
+            api_url=settings.slack_api_url,
         )
-    if not platforms:
-        platforms.append(
-            TerminalPlatform(
-                respond=responder.respond,
-                run_command=commands.run,
-                console=console,
-                read_line=read_terminal_line,
-            )
-        )
+        platforms.append(slack)
     return platforms
+
+
+def build_terminal(console: Console, core: Core) -> TerminalPlatform:
+    return TerminalPlatform(
+        respond=core.responder.respond,
+        run_command=core.commands.run,
+        console=console,
+        read_line=read_terminal_line,
+    )
 
 
 async def run_platforms(platforms: Sequence[Platform]) -> None:

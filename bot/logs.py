@@ -38,6 +38,17 @@ def configure_logging(level: str, secrets: Sequence[str]) -> None:
         "asyncio",
     ):
         logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
+    logging.getLogger("discord.client").addFilter(_without_noise)
+
+
+def _without_noise(record: logging.LogRecord) -> bool:
+    """discord.py misses a voice library that Parley never needs, and shows a traceback for each lost connection."""
+    if "voice will NOT be supported" in record.msg:
+        return False
+    if record.msg.startswith("Attempting a reconnect"):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 class _SecretFormatter(structlog.stdlib.ProcessorFormatter):

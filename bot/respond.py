@@ -33,6 +33,7 @@ log = structlog.get_logger()
 HISTORY_MESSAGES = 200
 """Newest messages considered for a prompt; the token budget decides how many of them it holds."""
 EMPTY_QUESTION = "Hi! Ask me something, for example: what can you do?"
+HIDDEN_QUESTION = "I cannot read a reply that does not mention me. Please mention me in it."
 EMPTY_ANSWER = "I found nothing to say to that. Please ask in other words."
 STOPPED = "(This answer was stopped before its end.)"
 UNKNOWN = "unknown"
@@ -130,7 +131,7 @@ class Responder:
     ) -> None:
         answer.served_by = await self._engine.health()
         if not message.text.strip():
-            answer.text = EMPTY_QUESTION
+            answer.text = HIDDEN_QUESTION if message.via == "reply" else EMPTY_QUESTION
             await reply.append(answer.text)
         else:
             answer.prompt = await self._build_prompt(
