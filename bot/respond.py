@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from contextlib import aclosing
+from collections.abc import Coroutine
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -38,8 +39,8 @@ EMPTY_ANSWER = "I found nothing to say to that. Please ask in other words."
 STOPPED = "(This answer was stopped before its end.)"
 UNKNOWN = "unknown"
 """The version of a turn that the engine was not there for."""
-TELL_SECONDS = 10.0
-"""How long a failure may take to be shown, also while Parley is being stopped."""
+LAST_SECONDS = 10.0
+"""How long the end of an answer may take while Parley is being stopped."""
 
 
 TurnFinish = Literal["stop", "length", "cancelled", "failed"]
@@ -86,18 +87,17 @@ class Responder:
             question = await self._record_question(message)
             if question is None:
                 return
-            await reply.start()
             answer = Answer()
             try:
+                await reply.start()
                 await self._answer(message, question, answer, reply)
             except BaseException as error:
-                answer.cancelled = isinstance(error, asyncio.CancelledError)
                 answer.error = _sentence_for(error)
-                await self._tell(reply, answer.error)
+                answer.cancelled = isinstance(error, asyncio.CancelledError)
                 if not isinstance(error, Exception):
                     raise
             finally:
-                await self._record_turn(question, answer)
+                await _to_the_end(self._conclude(question, answer, reply))
 
     async def _record_question(self, message: IncomingMessage) -> "Question | None":
         """Store the message. None when it is not for the bot, or was stored before (an event that came twice)."""
@@ -138,7 +138,6 @@ class Responder:
                 question, answer.served_by.context_tokens, named=not message.private
             )
             await self._generate(answer, str(message.conversation), reply)
-        answer.shown_as = await reply.finish()
 
     async def _build_prompt(self, question: "Question", context_tokens: int, *, named: bool) -> Prompt:
         async with self._database.reading() as session:
@@ -172,12 +171,18 @@ class Responder:
             tokens = answer.completion.completion_tokens
             await reply.append(f"\n\n(I stopped at my limit of {tokens} tokens. Ask me to go on.)")
 
-    async def _tell(self, reply: Reply, sentence: str) -> None:
+    async def _conclude(self, question: "Question", answer: Answer, reply: Reply) -> None:
+        """Show the end of the answer, or the sentence in its place, and record the turn in any case."""
         try:
-            async with asyncio.timeout(TELL_SECONDS):
-                await reply.fail(sentence)
-        except (DeliveryFailed, TimeoutError) as error:
-            log.warning("a failure could not be shown", sentence=sentence, reason=str(error))
+            if answer.error is None:
+                answer.shown_as = await reply.finish()
+            else:
+                await reply.fail(answer.error)
+        except DeliveryFailed as error:
+            log.warning("an answer could not be shown", reason=str(error))
+            answer.error = answer.error or str(error)
+        finally:
+            await self._record_turn(question, answer)
 
     async def _record_turn(self, question: "Question", answer: Answer) -> None:
         """Store what became of the question; the answer's text, too, as far as it was generated."""
@@ -210,6 +215,17 @@ class Question:
 
     conversation: Conversation
     message_id: int
+
+
+async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Finish `work` even if we are cancelled meanwhile, within `LAST_SECONDS`: what is on its way arrives."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(task, LAST_SECONDS)
+        raise
 
 
 def _finish_reason(answer: Answer) -> TurnFinish:
