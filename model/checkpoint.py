@@ -148,14 +148,13 @@ def _fetch(source: str, *, token: str | None, revision: str | None, endpoint: st
         ) from error
     except RevisionNotFoundError as error:
         raise ModelNotFound(f"The hub has no model {source}{at}.") from error
-    except LocalEntryNotFoundError as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        why = "cannot be reached"
+        if isinstance(answer, HfHubHTTPError):
+            why = f"answers with status {answer.response.status_code}"
         raise ModelNotFound(
-            f"{source}{at} cannot be fetched: the hub cannot be reached, and no complete copy is cached here."
-        ) from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        raise ModelNotFound(
-            f"{source}{at} cannot be fetched: the hub answers with status {status}."
+            f"{source}{at} cannot be fetched: the hub {why}, and no complete copy is cached here."
         ) from error
     except OSError as error:
         raise ModelNotFound(f"{source}{at} cannot be fetched: {error.strerror or error}.") from error

@@ -81,7 +81,7 @@ def load_model(
         config = _load_config(checkpoint)
         tokenizer = _load_tokenizer(checkpoint)
         _check_vocabulary(checkpoint, config, tokenizer)
-        _check_memory(checkpoint, target, chosen)
+        check_memory(checkpoint, target, chosen)
         model = _load_weights(checkpoint, config, target, chosen)
     return LoadedModel(
         model=model,
@@ -163,7 +163,7 @@ def _check_vocabulary(
         )
 
 
-def _check_memory(checkpoint: Checkpoint, device: Device, dtype: str) -> None:
+def check_memory(checkpoint: Checkpoint, device: Device, dtype: str) -> None:
     """Say before the loading what would fail, or swap for minutes, in it."""
     if device.memory_free is None or checkpoint.parameters <= largest_model(device.memory_free, dtype):
         return

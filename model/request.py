@@ -39,7 +39,11 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name, lowest, highest in _RANGES:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not lowest <= value <= highest
+            ):
                 raise BadRequest(f"{name} must lie between {lowest} and {highest}, and is {value!r}.")
         for name in ("top_k", "max_tokens"):
             if not isinstance(getattr(self, name), int):

@@ -1,12 +1,14 @@
-"""A model that says what a test tells it: for each prompt a list of tokens, faults and waits."""
+"""Stand-ins for a transformers model: one that says what a test tells it, and one that is watched."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from model.loading import LoadedModel
 
@@ -47,6 +49,21 @@ class ScriptedModel:
         reply = iter(self._script(self._tokenizer.decode(input_ids[0].tolist())))
         self._replies.append((cache, reply))
         return reply
+
+
+class WatchedModel:
+    """A real model, of which every KV cache is remembered weakly; it can have end tokens of its own."""
+
+    def __init__(self, loaded: LoadedModel, *, end_tokens: Sequence[int] = ()) -> None:
+        self.caches: dict[int, weakref.ref[Any]] = {}
+        self.config = loaded.model.config
+        self.generation_config = GenerationConfig(eos_token_id=list(end_tokens))
+        self.device = loaded.model.device
+        self._model = loaded.model
+
+    def __call__(self, *, past_key_values: Any, **inputs: Any) -> Any:
+        self.caches[id(past_key_values)] = weakref.ref(past_key_values)
+        return self._model(past_key_values=past_key_values, **inputs)
 
 
 def scripted(loaded: LoadedModel, script: Callable[[str], Iterable[Step]]) -> LoadedModel:
