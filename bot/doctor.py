@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bot.settings import Settings, environment_name
-from model.checkpoint import open_checkpoint
+from model.checkpoint import is_hub_id, open_checkpoint
 from model.errors import ModelError
 from model.hardware import Device, Hardware, inspect_hardware, largest_model, list_fits
 from model.loading import choose_device, choose_dtype
@@ -68,7 +68,7 @@ def _model_finding(settings: Settings) -> Finding:
     subject = environment_name("model")
     try:
         device = choose_device(settings.device)
-        if settings.model != "starter" and not Path(settings.model).expanduser().exists():
+        if is_hub_id(settings.model) and not Path(settings.model).exists():
             return Finding(
                 subject, f"{settings.model} is no folder here; the hub is asked at the start", None
             )

@@ -95,9 +95,19 @@ def open_checkpoint(
         raise ModelNotFound(
             f"{source} is a file. A model is a folder with config.json and safetensors in it."
         )
-    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1 or "\\" in source:
+    if not is_hub_id(source):
         raise ModelNotFound(f"There is no folder {source}.")
     return read_checkpoint(source, _fetch(source, token=token, revision=revision, endpoint=endpoint))
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether `source`, which is no folder here, is written like a hub's "org/name" rather than like a path."""
+    return (
+        source != STARTER
+        and not source.startswith(("/", ".", "~"))
+        and source.count("/") <= 1
+        and "\\" not in source
+    )
 
 
 def read_checkpoint(name: str, folder: Path) -> Checkpoint:

@@ -1,6 +1,7 @@
 """The prompt holds as much of the newest history as the budget allows, and always the question."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from tests.fakes.engine import FakeEngine
 
 
 def said(number: int, words: int) -> HistoryMessage:
-    role = "user" if number % 2 else "assistant"
+    role: Literal["user", "assistant"] = "user" if number % 2 else "assistant"
     text = " ".join(["word"] * words)
     return HistoryMessage(number, role, "Ada" if number % 2 else None, text, datetime(2026, 1, 1, tzinfo=UTC))
 

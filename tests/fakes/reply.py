@@ -5,7 +5,6 @@ import itertools
 
 from bot.errors import DeliveryFailed
 
-
 _numbers = itertools.count(1)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from bot.platforms.slack_commands import COMMAND
 from bot.platforms.slack_login import SCOPES
