@@ -1,0 +1,153 @@
+"""Sums and letters: draws problems, works them out, and plays `arithmetic.txt` with them."""
+
+from random import Random
+
+from model.starter.corpus.numerals import in_words
+from model.starter.corpus.scenes import Exchange, Stage
+from model.starter.corpus.words import Deck, Language, read_table
+
+Problem = tuple[str, int, int, int]
+"""The operation, its two numbers, and the result."""
+
+_SYMBOLS = ("add", "subtract", "multiply", "divide")
+_SMALL_KINDS = (
+    *("bigger", "smaller", "after_number", "before_number", "double", "half", "square", "root", "story_add"),
+    *(
+        "story_subtract",
+        "count_to",
+        "count_down",
+        "even_odd",
+        "letters",
+        "spell",
+        "first_letter",
+        "last_letter",
+    ),
+    *("reverse", "check_true", "check_false", "divide_by_zero"),
+)
+
+
+class Arithmetic:
+    """Plays problems of both languages; every problem of the times tables and of small sums comes before any again."""
+
+    def __init__(self, stage: Stage, random: Random) -> None:
+        self._stage = stage
+        self._random = random
+        self._problems = {language: Deck(tuple(_everyday_problems()), random) for language in ("en", "zh")}
+        self._large = {language: Deck(tuple(_large_problems()), random) for language in ("en", "zh")}
+        self._kinds = {language: Deck(_SMALL_KINDS, random) for language in ("en", "zh")}
+        words = [
+            row["word"]
+            for row in read_table("dictionary").rows
+            if row["word"].isalpha() and row["word"].islower()
+        ]
+        self._words = Deck([word for word in words if len(word) > 2], random)
+
+    def play(self, language: Language, most: int) -> list[Exchange]:
+        """A problem, and perhaps a second one that goes on from its result."""
+        if self._random.random() < 0.2:
+            return [self._play_small(language, self._kinds[language].draw())]
+        deck = self._problems if self._random.random() < 0.7 else self._large
+        kind, a, b, c = deck[language].draw()
+        in_numerals = self._random.random() < 0.75
+        scene = [
+            self._play_digits(language, kind, a, b, c)
+            if in_numerals
+            else self._play_words(language, kind, a, b, c)
+        ]
+        if most > 1 and self._random.random() < 0.25 and 0 < c < 100:
+            scene.append(self._go_on(language, c))
+        return scene
+
+    def _play_digits(self, language: Language, kind: str, a: int, b: int, c: int) -> Exchange:
+        return self._stage.play_id(language, kind, {"a": str(a), "b": str(b), "c": str(c)})
+
+    def _play_words(self, language: Language, kind: str, a: int, b: int, c: int) -> Exchange:
+        worded = {key: in_words(number, language) for key, number in (("a", a), ("b", b), ("c", c))}
+        return self._stage.play_id(
+            language, f"{kind}_words", {**worded, "da": str(a), "db": str(b), "dc": str(c)}
+        )
+
+    def _go_on(self, language: Language, result: int) -> Exchange:
+        step = self._random.randint(1, min(20, result))
+        if self._random.random() < 0.5:
+            return self._play_digits(language, "more", result, step, result + step)
+        return self._play_digits(language, "less", result, step, result - step)
+
+    def _play_small(self, language: Language, kind: str) -> Exchange:
+        number = self._random.randint
+        a, b = number(1, 100), number(1, 100)
+        match kind:
+            case "bigger" | "smaller":
+                b = b if b != a else a + 1
+                values = {"b": str(b), "c": str(max(a, b) if kind == "bigger" else min(a, b))}
+            case "after_number" | "before_number":
+                values = {"c": str(a + 1 if kind == "after_number" else a - 1)}
+            case "double":
+                values = {"c": str(2 * a)}
+            case "half":
+                a = 2 * number(1, 50)
+                values = {"c": str(a // 2)}
+            case "square":
+                a = number(1, 15)
+                values = {"c": str(a * a)}
+            case "root":
+                root = number(1, 12)
+                a, values = root * root, {"c": str(root)}
+            case "story_add" | "check_true" | "check_false":
+                a, b = number(1, 30), number(1, 30)
+                wrong = a + b + self._random.choice((-2, -1, 1, 2, 10))
+                values = {"b": str(b), "c": str(a + b), "d": str(max(0, wrong))}
+            case "story_subtract":
+                a = number(2, 40)
+                b = number(1, a - 1)
+                values = {"b": str(b), "c": str(a - b)}
+            case "count_to":
+                a = number(3, 20)
+                values = {"c": ", ".join(map(str, range(1, a + 1)))}
+            case "count_down":
+                a = number(3, 15)
+                values = {"c": ", ".join(map(str, range(a, 0, -1)))}
+            case "even_odd":
+                parity = ("even", "odd") if language == "en" else ("偶数", "奇数")
+                values = {"c": parity[a % 2]}
+            case "divide_by_zero":
+                values = {}
+            case _:
+                return self._stage.play_id(language, kind, self._letters(kind))
+        return self._stage.play_id(language, kind, {"a": str(a), **values})
+
+    def _letters(self, kind: str) -> dict[str, str]:
+        word = self._words.draw()
+        results = {
+            "letters": str(len(word)),
+            "first_letter": word[0],
+            "last_letter": word[-1],
+            "reverse": word[::-1],
+        }
+        return {"a": word, "c": results.get(kind, ""), "s": "-".join(word)}
+
+
+def _everyday_problems() -> list[Problem]:
+    """The tables up to 12, and sums and differences up to 20."""
+    problems: list[Problem] = []
+    for a in range(21):
+        problems += [("add", a, b, a + b) for b in range(21 - a if a > 10 else 11)]
+        problems += [("subtract", a, b, a - b) for b in range(a + 1)]
+    for a in range(1, 13):
+        problems += [("multiply", a, b, a * b) for b in range(1, 13)]
+        problems += [("divide", a * b, b, a) for b in range(1, 11) if a <= 10]
+    problems += [("multiply", a, 0, 0) for a in range(1, 6)]
+    return problems
+
+
+def _large_problems() -> list[Problem]:
+    """Sums and differences of numbers up to 100."""
+    sums: list[Problem] = [
+        ("add", a, b, a + b)
+        for a in range(1, 101)
+        for b in range(1, 101)
+        if a + b <= 100 or a % 10 == 0 == b % 10
+    ]
+    differences: list[Problem] = [("subtract", a, b, a - b) for a in range(11, 101) for b in range(1, a, 2)]
+    below_zero: list[Problem] = [("subtract", a, b, a - b) for a in range(10) for b in range(a + 1, 13)]
+    return sums + differences + below_zero

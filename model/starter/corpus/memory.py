@@ -1,0 +1,113 @@
+"""What a person tells and asks back later: plays `memory.txt` so that every recalled value is the one told."""
+
+from dataclasses import dataclass, field
+from random import Random
+
+from model.starter.corpus.names import draw_name, draw_secret
+from model.starter.corpus.scenes import Exchange, Stage
+from model.starter.corpus.words import Language
+
+_KINDS = ("name", "colour", "pet", "city", "age", "job", "hobby", "food", "person", "code", "two")
+_WEIGHTS = (10, 2.5, 2.5, 2.5, 2, 1.5, 1.5, 1.5, 1.5, 2, 2)
+_UNTOLD = ("name", "colour", "pet", "city", "age", "job", "hobby", "food", "person")
+_UNTOLD_WEIGHTS = (8, 1.5, 1.5, 1.5, 1.5, 1, 1, 1, 1)
+
+
+@dataclass(slots=True)
+class Memory:
+    """One person's facts in one dialogue. `told` maps a kind to the values of its slots."""
+
+    language: Language
+    stage: Stage
+    random: Random
+    told: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def tell(self, kind: str | None = None) -> Exchange:
+        """The person tells a fact, of a kind not told before if none is named."""
+        if kind is None:
+            left = [
+                (kind, weight) for kind, weight in zip(_KINDS, _WEIGHTS, strict=True) if not self._knows(kind)
+            ]
+            kind = self.random.choices([kind for kind, _ in left], [weight for _, weight in left])[0]
+        self.told[kind] = self._draw(kind)
+        return self._play(f"tell_{kind}", self.told[kind])
+
+    def correct(self) -> Exchange:
+        """The person takes another name than the one told before."""
+        old = self.told["name"]["name"]
+        new = self._person()
+        while new.lower() == old.lower():
+            new = self._person()
+        self.told["name"] = {"name": new}
+        return self._play("correct_name", {"name": old, "new_name": new})
+
+    def ask(self, kind: str) -> Exchange:
+        """The person asks for what was told, and is answered rightly."""
+        alternatives = {"pet": ("pet", "pet", "pet_kind"), "two": ("two", "name", "city")}
+        return self._play(f"ask_{self.random.choice(alternatives.get(kind, (kind,)))}", self.told[kind])
+
+    def ask_untold(self) -> Exchange:
+        """The person asks for something that was never told, and hears so."""
+        kinds = [(k, w) for k, w in zip(_UNTOLD, _UNTOLD_WEIGHTS, strict=True) if not self._knows(k)]
+        kind = self.random.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]
+        question, _ = self._play(f"ask_{kind}", self._draw(kind), untold=True)
+        return question, self._play(f"not_told_{kind}", {})[1]
+
+    def _knows(self, kind: str) -> bool:
+        both = {"name": "two", "city": "two"}
+        return (
+            kind in self.told
+            or both.get(kind) in self.told
+            or (kind == "two" and bool({"name", "city"} & set(self.told)))
+        )
+
+    def _play(self, block: str, values: dict[str, str], *, untold: bool = False) -> Exchange:
+        for _ in range(20):
+            exchange = self.stage.play_id(self.language, block, values)
+            # A question about an untold fact must not presuppose that it was told.
+            if not untold or not any(hint in exchange[0].lower() for hint in _PRESUPPOSING):
+                break
+        return exchange
+
+    def _draw(self, kind: str) -> dict[str, str]:
+        word = self.stage.draw_word
+        match kind:
+            case "name":
+                return {"name": self._person()}
+            case "two":
+                return {"name": self._person(), "city": word(self.language, "city")}
+            case "pet":
+                return {"pet": word(self.language, "pet"), "pet_name": self._pet_name()}
+            case "age":
+                return {"age": str(self.random.randint(6, 95))}
+            case "person":
+                return {"kin": word(self.language, "kin"), "name": self._person()}
+            case "code":
+                return {"word": draw_secret(self.language, self.random)}
+            case _:
+                return {kind: word(self.language, kind)}
+
+    def _person(self) -> str:
+        name = draw_name(self.language, self.random)
+        return name.lower() if self.random.random() < 0.12 else name
+
+    def _pet_name(self) -> str:
+        if self.random.random() < 0.5:
+            return self.stage.draw_word(self.language, "pet_name")
+        return draw_name(self.language, self.random)
+
+
+_PRESUPPOSING = (
+    *(
+        "i told you",
+        "i said my",
+        "did i tell",
+        "did i say",
+        "did i just",
+        "did i name",
+        "did i mention",
+        "did you forget",
+    ),
+    *("forgotten", "you forgot", "i forgot", "remember", "again", "name did i give", "memory test"),
+    *("说过", "刚才", "刚刚", "告诉过", "告诉你", "忘了", "还记得", "来着", "记不记得", "记性", "记住"),
+)

@@ -1,0 +1,81 @@
+"""Names of people: from the lists, put together from parts, and made up, so that copying is learnt, not a list."""
+
+from random import Random
+
+from model.starter.corpus.words import Language, read_words
+
+_ONSETS = (
+    *(
+        "b",
+        "br",
+        "c",
+        "ch",
+        "d",
+        "dr",
+        "f",
+        "fl",
+        "g",
+        "gr",
+        "h",
+        "j",
+        "k",
+        "kl",
+        "l",
+        "m",
+        "n",
+        "p",
+        "pr",
+        "q",
+        "qu",
+    ),
+    *("r", "s", "sh", "st", "t", "th", "tr", "v", "w", "x", "y", "z", "zh", ""),
+)
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "ia", "io", "oa", "ou", "y")
+_CODAS = ("", "", "", "l", "n", "r", "s", "m", "x", "k", "nd", "ck", "sh", "t", "rn", "lo", "ra")
+_HANDLE_ENDS = ("", "", "_", "42", "7", "99", "2000", "x", "_xd", "123", "king", "cat", "wolf")
+
+
+def draw_name(language: Language, random: Random) -> str:
+    """A name that somebody who writes `language` may have."""
+    dice = random.random()
+    if language == "en":
+        if dice < 0.5:
+            return random.choice(read_words("en")["first_name"])
+        if dice < 0.85:
+            return _invent_name(random).capitalize()
+        if dice < 0.93:
+            return random.choice(read_words("en")["first_name"]) + " " + _invent_name(random).capitalize()
+        return _invent_handle(random)
+    if dice < 0.4:
+        return random.choice(read_words("zh")["first_name"])
+    if dice < 0.85:
+        return _chinese_name(random)
+    return random.choice(read_words("en")["first_name"]) if dice < 0.95 else _invent_name(random).capitalize()
+
+
+def draw_secret(language: Language, random: Random) -> str:
+    """A word or number to be remembered."""
+    dice = random.random()
+    if dice < 0.4:
+        return random.choice(read_words(language)["secret"])
+    if dice < 0.7:
+        return str(random.randint(10, 9999))
+    return _invent_name(random) if language == "en" else _chinese_name(random)
+
+
+def _invent_name(random: Random) -> str:
+    syllables = random.choice((1, 2, 2, 2, 3))
+    name = "".join(random.choice(_ONSETS) + random.choice(_VOWELS) for _ in range(syllables))
+    name += random.choice(_CODAS)
+    return name if len(name) > 2 else name + "lo"
+
+
+def _invent_handle(random: Random) -> str:
+    base = random.choice((_invent_name(random), random.choice(read_words("en")["first_name"]).lower()))
+    return base + random.choice(_HANDLE_ENDS)
+
+
+def _chinese_name(random: Random) -> str:
+    words = read_words("zh")
+    given = "".join(random.choice(words["given"]) for _ in range(random.choice((1, 2, 2))))
+    return random.choice(words["surname"]) + given
