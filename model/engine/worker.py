@@ -10,7 +10,6 @@ import torch
 
 from model.engine.sequence import Sequence
 from model.errors import BadRequest, EngineDied, EngineError, Overloaded
-from model.hardware import compute_threads
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +20,11 @@ SMOOTHING = 0.3
 class Worker:
     """Admits requests first come, first served; `max_running` run by turns, `max_waiting` more may wait."""
 
-    def __init__(self, *, max_running: int, max_waiting: int) -> None:
+    def __init__(self, *, max_running: int, max_waiting: int, threads: int) -> None:
+        """`threads` compute one token together, unless OMP_NUM_THREADS says how many."""
         self._max_running = max_running
         self._max_waiting = max_waiting
+        self._threads = threads
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._mean_seconds: float | None = None
@@ -67,7 +68,8 @@ class Worker:
     # On the engine's thread
 
     def _run(self) -> None:
-        _use_physical_cores()
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(self._threads)
         try:
             with torch.inference_mode():
                 while self._wait_for_work():
@@ -174,8 +176,3 @@ class Worker:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """On a processor it is a plain RuntimeError of the allocator."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _use_physical_cores() -> None:
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(compute_threads())
