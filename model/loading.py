@@ -33,6 +33,9 @@ faster in bfloat16, and decode no slower."""
 FALLBACK_CONTEXT = 32_768
 """Tokens, for a model that states no limit (a state-space model has none)."""
 
+_WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How the classes are named whose checkpoints hold a head that writes; a model that also sees is among the last."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -129,10 +132,9 @@ def _load_config(checkpoint: Checkpoint) -> PretrainedConfig:
             f"transformers {transformers_version} cannot read the configuration of {checkpoint.name} "
             f"(code that a model brings along is never run): {_first_sentence(error)}"
         ) from error
-    served = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     architectures = config.architectures or []
-    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if not known or (architectures and served.isdisjoint(architectures)):
+    writes = not architectures or any(name.endswith(_WRITING) for name in architectures)
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or config.is_encoder_decoder or not writes:
         what = ", ".join(architectures) or config.model_type
         raise ModelUnusable(
             f"{checkpoint.name} is a {what}, not a causal language model: it cannot write replies."

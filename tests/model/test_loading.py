@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, MambaConfig
 
 from model import checkpoint
 from model.checkpoint import read_checkpoint
 from model.errors import ModelNotFound, ModelUnusable
 from model.hardware import Device, largest_model
 from model.loading import check_memory, choose_device, choose_dtype, load_model
-from tests.model.tiny_models import CONTEXT, Shape
+from tests.model.tiny_models import CONTEXT, Shape, make_tokenizer
 
 Folders = dict[Shape, Path]
 Change = Callable[[Path], object]
@@ -96,6 +97,12 @@ UNUSABLE: dict[str, tuple[Change, str]] = {
         change_config(model_type="bert", architectures=["BertForMaskedLM"]),
         "broken is a BertForMaskedLM, not a causal language model",
     ),
+    "a translator": (
+        change_config(
+            model_type="bart", architectures=["BartForConditionalGeneration"], is_encoder_decoder=True
+        ),
+        "broken is a BartForConditionalGeneration, not a causal language model",
+    ),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "broken has no usable tokenizer"),
     "a tokenizer of another model": (
         change_config(vocab_size=100),
@@ -116,6 +123,14 @@ def test_what_cannot_be_served_is_refused_with_a_sentence(
         load_model(str(broken), device="cpu")
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_model_without_a_kv_cache_is_refused(tmp_path: Path) -> None:
+    config = MambaConfig(vocab_size=322, hidden_size=16, state_size=4, num_hidden_layers=1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelUnusable, match="is a MambaForCausalLM, which cannot be served token by token"):
+        load_model(str(tmp_path), device="cpu")
 
 
 def test_an_adapter_is_no_model(tmp_path: Path) -> None:
