@@ -1,5 +1,7 @@
 """Which tables a database has, and bringing them up to date. Blocking: callers run it in a thread."""
 
+import threading
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -10,6 +12,9 @@ from storage.errors import DatabaseDamaged, SchemaTooNew, SchemaTooOld
 
 MIGRATION_LOCK = 0x5061726C6579
 """PostgreSQL's advisory lock that makes two programs migrate one after the other."""
+
+_one_at_a_time = threading.Lock()
+"""Alembic keeps the running migration's connection in a global of the process."""
 
 
 def upgrade_schema(connection: Connection, where: str) -> None:
@@ -22,7 +27,8 @@ def upgrade_schema(connection: Connection, where: str) -> None:
     config = alembic_config(connection)
     if _is_at_head(connection, config, where):
         return
-    command.upgrade(config, "head")
+    with _one_at_a_time:
+        command.upgrade(config, "head")
     if connection.dialect.name == "sqlite":
         _check_references(connection, where)
 

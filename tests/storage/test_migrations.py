@@ -60,6 +60,13 @@ async def test_several_programs_migrate_an_empty_postgresql_one_after_the_other(
     await (await Database.open(empty_postgresql)).close()
 
 
+async def test_several_databases_are_migrated_at_once(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(4)]
+    await asyncio.gather(*(migrate(url) for url in urls))
+    for url in urls:
+        await (await Database.open(url)).close()
+
+
 async def test_a_database_without_its_tables_is_not_opened(empty_url: str) -> None:
     with pytest.raises(SchemaTooOld, match="Run: parley migrate"):
         await Database.open(empty_url)

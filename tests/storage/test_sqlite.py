@@ -207,12 +207,11 @@ async def test_a_folder_that_cannot_be_written_is_told_in_words() -> None:
 
 async def test_a_file_that_cannot_be_written_is_told_in_words() -> None:
     with ordinary_person() as folder:
-        url = f"sqlite:///{folder}/parley.db"
-        await migrate(url)
-        (folder / "parley.db").chmod(0o400)
+        path = folder / "parley.db"
+        path.touch(0o400)
         for attempt in (migrate, Database.open):
             with pytest.raises(DatabaseUnavailable, match=r"parley\.db cannot be written: Permission denied"):
-                await attempt(url)
+                await attempt(f"sqlite:///{path}")
 
 
 async def test_a_folder_in_the_place_of_the_file_is_told_in_words(tmp_path: Path) -> None:
