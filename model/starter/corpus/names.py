@@ -4,6 +4,9 @@ from random import Random
 
 from model.starter.corpus.words import Language, read_words
 
+INVENTED = ("full_name", "nowhere", "nonsense")
+"""Lists without an end: their words are made up, so that nobody can know them."""
+
 _ONSETS = (
     *(
         "b",
@@ -32,6 +35,7 @@ _ONSETS = (
 )
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "ia", "io", "oa", "ou", "y")
 _CODAS = ("", "", "", "l", "n", "r", "s", "m", "x", "k", "nd", "ck", "sh", "t", "rn", "lo", "ra")
+_SOUNDS_ZH = "布卡罗咕噜噗啵哒嘟米奇托巴诺维佐尼库塔莫拉德贝扎洛喀佩"
 _HANDLE_ENDS = ("", "", "_", "42", "7", "99", "2000", "x", "_xd", "123", "king", "cat", "wolf")
 
 
@@ -61,6 +65,20 @@ def draw_secret(language: Language, random: Random) -> str:
     if dice < 0.7:
         return str(random.randint(10, 9999))
     return _invent_name(random) if language == "en" else _chinese_name(random)
+
+
+def invent(kind: str, language: Language, random: Random) -> str:
+    """A word of one of the `INVENTED` lists: a person, a country or a thing that does not exist."""
+    chinese = language == "zh" and random.random() < 0.6
+    if kind == "full_name":
+        if chinese:
+            return _chinese_name(random)
+        return " ".join(_invent_name(random).capitalize() for _ in range(2))
+    if chinese:
+        sounds = "".join(random.choice(_SOUNDS_ZH) for _ in range(random.choice((2, 3, 3))))
+        return sounds + ("国" if kind == "nowhere" and random.random() < 0.3 else "")
+    word = _invent_name(random)
+    return word.capitalize() + random.choice(("", "ia", "land", "stan")) if kind == "nowhere" else word
 
 
 def _invent_name(random: Random) -> str:

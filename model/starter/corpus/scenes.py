@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
+from model.starter.corpus.names import INVENTED, invent
 from model.starter.corpus.templates import KEEP_CASE, Block, Template, Turn, expand, read_blocks, slots_of
 from model.starter.corpus.wording import typed, written
 from model.starter.corpus.words import FOLDER, Deck, Language, Row, Table, read_table, read_words
@@ -124,7 +125,9 @@ class Stage:
         return exchanges
 
     def draw_word(self, language: Language, name: str) -> str:
-        """A word of the list `name`."""
+        """A word of the list `name`, or a made-up one."""
+        if name in INVENTED:
+            return invent(name, language, self._random)
         key = (language, name)
         if key not in self._words:
             self._words[key] = Deck(read_words(language)[name], self._random)
