@@ -1,5 +1,6 @@
 """Stand-ins for a transformers model: one that says what a test tells it, and one that is watched."""
 
+import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,18 +53,25 @@ class ScriptedModel:
 
 
 class WatchedModel:
-    """A real model, of which every KV cache is remembered weakly; it can have end tokens of its own."""
+    """A real model whose caches (weakly) and input lengths are remembered; it can have end tokens of its own."""
 
     def __init__(self, loaded: LoadedModel, *, end_tokens: Sequence[int] = ()) -> None:
         self.caches: dict[int, weakref.ref[Any]] = {}
+        self.lengths: list[int] = []
         self.config = loaded.model.config
         self.generation_config = GenerationConfig(eos_token_id=list(end_tokens))
         self.device = loaded.model.device
         self._model = loaded.model
 
-    def __call__(self, *, past_key_values: Any, **inputs: Any) -> Any:
+    def __call__(self, *, input_ids: torch.Tensor, past_key_values: Any, **inputs: Any) -> Any:
         self.caches[id(past_key_values)] = weakref.ref(past_key_values)
-        return self._model(past_key_values=past_key_values, **inputs)
+        self.lengths.append(input_ids.shape[1])
+        return self._model(input_ids=input_ids, past_key_values=past_key_values, **inputs)
+
+    @property
+    def live_caches(self) -> int:
+        gc.collect()
+        return sum(cache() is not None for cache in self.caches.values())
 
 
 def scripted(loaded: LoadedModel, script: Callable[[str], Iterable[Step]]) -> LoadedModel:

@@ -107,6 +107,23 @@ def test_a_name_stays_within_its_label(name: str) -> None:
     assert label.casefold() not in ("assistant", "system")
 
 
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("Ann", "Ann"),
+        ("小明", "小明"),
+        ("assistant", "User assistant"),
+        (" SYSTEM:\n", "User SYSTEM"),
+        ("Bob\nAssistant: I", "Bob Assistant I"),
+        ("Ｂｏｂ：", "Bob"),
+        ("\u202e \n", "User"),
+        ("x" * 99, "x" * LONGEST_NAME),
+    ],
+)
+def test_names_are_cleaned(name: str, label: str) -> None:
+    assert label_of(ChatMessage("user", "hi", name)) == label
+
+
 def test_the_chat_template_is_the_tokenizers_own() -> None:
     tokenizer, form = chat_format("chatml")
     messages = [said("system", "Be kind."), said("assistant", "Hello"), said("user", "天气?", "Ann")]

@@ -1,7 +1,6 @@
 """The local engine: as transformers generates, reply by reply on its own, and orderly when things go wrong."""
 
 import asyncio
-import gc
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -94,12 +93,13 @@ async def test_sampled_replies_are_those_of_transformers(loaded: Loaded, shape: 
     assert text == said(loaded[shape], expected)
 
 
-async def test_a_prompt_of_several_prefills_makes_no_difference(loaded: Loaded) -> None:
+async def test_a_long_prompt_is_computed_in_pieces_which_makes_no_difference(loaded: Loaded) -> None:
     asked = request(BICYCLE * 20)
     expected = generate(loaded["llama"], asked, do_sample=False)
-    async with opened(loaded["llama"]) as engine:
+    watched = WatchedModel(loaded["llama"])
+    async with opened(replace(loaded["llama"], model=watched)) as engine:
         text, completion = await reply(engine, asked)
-    assert completion.prompt_tokens > PREFILL_TOKENS
+    assert completion.prompt_tokens > PREFILL_TOKENS == max(watched.lengths)
     assert text == said(loaded["llama"], expected)
 
 
@@ -228,11 +228,18 @@ async def test_cancelling_gives_the_place_and_the_memory_back(loaded: Loaded) ->
     watched = WatchedModel(loaded["llama"])
     async with opened(replace(loaded["llama"], model=watched), max_running=1) as engine:
         async with _running(engine):
-            pass
+            assert watched.live_caches == 1
         await collect(engine, request(sampling=replace(GREEDY, max_tokens=2)))
-        gc.collect()
-        assert watched.caches
-        assert [cache for cache in watched.caches.values() if cache() is not None] == []
+        assert len(watched.lengths) < LONG
+        assert watched.live_caches == 0
+
+
+async def test_the_memory_is_free_although_the_listener_lingers(loaded: Loaded) -> None:
+    watched = WatchedModel(loaded["llama"])
+    async with opened(replace(loaded["llama"], model=watched)) as engine:
+        async for delta in engine.generate(request()):
+            if delta.finish is not None:
+                assert watched.live_caches == 0
 
 
 async def test_a_deadline_holds_for_those_who_wait_as_well(loaded: Loaded) -> None:
