@@ -1,6 +1,7 @@
 """How people really type: small letters, missing signs, slips, courtesy. Knows text, and no topic."""
 
 import re
+from collections.abc import Callable
 from random import Random
 
 from model.starter.corpus.templates import KEEP_CASE, VALUE_BEGIN, VALUE_END, bare
@@ -114,7 +115,7 @@ def typed(text: str, language: Language, random: Random, *, plain: bool = False)
     typed_text = (
         _type_english(words, random, plain) if language == "en" else _type_chinese(words, random, plain)
     )
-    return bare(typed_text).strip()
+    return bare(typed_text).strip() or bare(text).strip()
 
 
 def _with_courtesy(text: str, language: Language, random: Random) -> str:
@@ -144,13 +145,13 @@ def _type_english(text: str, random: Random, plain: bool) -> str:
     if random.random() < 0.55:
         text = text.rstrip(".?!") if not bare(text).endswith("...") else text
     if random.random() < 0.6:
-        text = _lowered(text)
+        text = _outside_kept(text, str.lower)
     if random.random() < 0.35:
         text = re.sub(r"(?<=[a-z])['’](?=[a-z])", "", text)
     if random.random() < 0.2:
         text = re.sub(r", ", " ", text)
     if dice > 0.985 and not plain:
-        text = text.upper()
+        text = _outside_kept(text, str.upper)
     return text if random.random() < 0.5 else _capitalised(text)
 
 
@@ -176,9 +177,9 @@ def _capitalised(text: str) -> str:
     return text[:at] + text[at : at + 1].upper() + text[at + 1 :]
 
 
-def _lowered(text: str) -> str:
+def _outside_kept(text: str, change: Callable[[str], str]) -> str:
     kept = VALUE_BEGIN + KEEP_CASE
-    return "".join(piece if piece.startswith(kept) else piece.lower() for piece in _VALUES.split(text))
+    return "".join(piece if piece.startswith(kept) else change(piece) for piece in _VALUES.split(text))
 
 
 def _replace_outside_values(text: str, forms: list[tuple[str, str]]) -> str:
