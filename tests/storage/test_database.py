@@ -39,7 +39,7 @@ async def test_a_broken_constraint_comes_through_without_the_values(database: Da
     with pytest.raises(IntegrityError) as caught:
         async with database.transaction() as tx:
             tx.add_all([new_workspace("very private"), new_workspace("very private")])
-    assert caught.value.params is None or "very private" not in str(caught.value).split("DETAIL")[0]
+    assert "[SQL parameters hidden" in str(caught.value)
     assert await count_workspaces(database) == 0
 
 

@@ -4,14 +4,19 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection, inspect, text
+from alembic.operations import Operations
+from sqlalchemy import CheckConstraint, Connection, func, insert, inspect, select, text
 
+from storage.address import parse_address
 from storage.database import Database, migrate
 from storage.errors import DatabaseDamaged, SchemaTooNew, SchemaTooOld
-from storage.tables import Base
+from storage.schema import MIGRATION_LOCK
+from storage.sqlite import open_for_migration
+from storage.tables import Base, Channel, Workspace
 
 
 async def test_the_migrated_database_has_exactly_the_tables_of_the_models(database: Database) -> None:
@@ -60,6 +65,20 @@ async def test_several_programs_migrate_an_empty_postgresql_one_after_the_other(
     await (await Database.open(empty_postgresql)).close()
 
 
+async def test_a_program_that_migrates_postgresql_waits_for_another_that_does(empty_postgresql: str) -> None:
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    )
+    with psycopg.connect(empty_postgresql, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        migration = asyncio.create_task(migrate(empty_postgresql))
+        while other.execute(waiting).fetchone() == (0,):
+            assert not migration.done()
+            await asyncio.sleep(0)
+        other.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
+        await migration
+
+
 async def test_several_databases_are_migrated_at_once(tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(4)]
     await asyncio.gather(*(migrate(url) for url in urls))
@@ -96,3 +115,14 @@ async def test_a_migration_that_leaves_dangling_references_changes_nothing(tmp_p
     with sqlite3.connect(path) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
         assert [name for (name,) in tables] == ["a", "b"]
+
+
+async def test_a_table_can_be_rebuilt_on_sqlite_without_losing_what_refers_to_it(sqlite_url: str) -> None:
+    address = parse_address(sqlite_url)
+    with open_for_migration(address.url).begin() as connection:
+        connection.execute(insert(Workspace).values(id=1, platform="discord", external_id="w"))
+        connection.execute(insert(Channel).values(workspace_id=1, external_id="c"))
+        operations = Operations(MigrationContext.configure(connection))
+        with operations.batch_alter_table("workspaces", recreate="always"):
+            pass
+        assert connection.scalar(select(func.count()).select_from(Channel)) == 1

@@ -2,6 +2,7 @@
 
 import socket
 
+import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
@@ -36,11 +37,21 @@ async def test_a_database_that_is_not_there_is_named_without_the_password(migrat
     assert PASSWORD not in whole_chain(caught.value)
 
 
-async def test_a_connection_that_the_server_dropped_is_replaced(migrated_postgresql: str) -> None:
+async def test_a_connection_that_the_server_drops_is_told_in_words(migrated_postgresql: str) -> None:
     database = await Database.open(migrated_postgresql)
-    with pytest.raises(DatabaseUnavailable, match="cannot be used"):
+    with pytest.raises(DatabaseUnavailable, match=r"cannot be used: .*(closed|terminat)"):
         async with database.transaction() as tx:
             await tx.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    await database.close()
+
+
+async def test_after_the_server_was_restarted_nobody_notices(migrated_postgresql: str) -> None:
+    database = await Database.open(migrated_postgresql)
+    with psycopg.connect(migrated_postgresql, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
     async with database.transaction() as tx:
         assert await tx.scalar(text("SELECT 1")) == 1
     await database.close()

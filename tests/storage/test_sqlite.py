@@ -1,5 +1,6 @@
 """What keeps a SQLite file safe: its settings, its lock, the check after a crash; and sentences where it fails."""
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -59,10 +60,10 @@ def killed_at_the_end(holder: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def damage(path: Path) -> None:
-    """Overwrite the file's pages after the first."""
+    """Overwrite the last page, which nothing reads at the opening."""
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\x5a" * 3 * 4096)
+        file.seek(-4096, os.SEEK_END)
+        file.write(b"\x5a" * 4096)
 
 
 async def pragmas(session: AsyncSession, *names: str) -> dict[str, object]:
@@ -80,6 +81,17 @@ async def test_the_writer_is_durable_and_holds_foreign_keys(sqlite_database: Dat
         "foreign_keys": on,
         "query_only": off,
     }
+
+
+async def test_all_transactions_go_through_one_connection(sqlite_database: Database) -> None:
+    async with sqlite_database.transaction() as tx:
+        await tx.execute(text("CREATE TEMP TABLE seen_by_its_own_connection_alone (id INTEGER)"))
+
+    async def count_temporary_tables() -> object:
+        async with sqlite_database.transaction() as tx:
+            return await tx.scalar(text("SELECT count(*) FROM sqlite_temp_master"))
+
+    assert set(await asyncio.gather(*(count_temporary_tables() for _ in range(8)))) == {1}
 
 
 async def test_the_readers_only_read(sqlite_database: Database) -> None:
