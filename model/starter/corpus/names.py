@@ -2,7 +2,7 @@
 
 from random import Random
 
-from model.starter.corpus.words import Language, read_words
+from model.starter.corpus.words import UNFIT, Language, read_words
 
 INVENTED = ("full_name", "nowhere", "nonsense")
 """Lists without an end: their words are made up, so that nobody can know them."""
@@ -36,26 +36,6 @@ _ONSETS = (
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "ia", "io", "oa", "ou", "y")
 _CODAS = ("", "", "", "l", "n", "r", "s", "m", "x", "k", "nd", "ck", "sh", "t", "rn", "lo", "ra")
 _SOUNDS_ZH = "布卡罗咕噜噗啵哒嘟米奇托巴诺维佐尼库塔莫拉德贝扎洛喀佩"
-_UNFIT = (
-    "shit",
-    "shyt",
-    "fuk",
-    "fuc",
-    "cun",
-    "nig",
-    "fag",
-    "rape",
-    "nazi",
-    "coc",
-    "kok",
-    "dic",
-    "dik",
-    "puss",
-    "tit",
-    "slut",
-    "ass",
-)
-"""Parts of words that no made-up name shall have."""
 _HANDLE_ENDS = ("", "", "_", "42", "7", "99", "2000", "x", "_xd", "123", "king", "cat", "wolf")
 
 
@@ -106,7 +86,7 @@ def _invent_name(random: Random) -> str:
         syllables = random.choice((1, 2, 2, 2, 3))
         name = "".join(random.choice(_ONSETS) + random.choice(_VOWELS) for _ in range(syllables))
         name += random.choice(_CODAS)
-        if len(name) > 2 and not any(part in name for part in _UNFIT):
+        if len(name) > 2 and not any(part in name for part in UNFIT):
             return name
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 from model.starter.corpus.templates import KEEP_CASE, VALUE_BEGIN, VALUE_END, bare
-from model.starter.corpus.words import Language
+from model.starter.corpus.words import UNFIT, Language
 
 _VALUES = re.compile(f"({VALUE_BEGIN}[^{VALUE_END}]*{VALUE_END})")
 _SHORT_FORMS = (
@@ -213,5 +213,8 @@ def _with_slip(text: str, random: Random) -> str:
         piece[:at] + piece[at] + piece[at:],
         piece[:at] + piece[at + 1] + piece[at] + piece[at + 2 :],
     )
-    pieces[index] = random.choice(slips)
+    slip = random.choice(slips)
+    pieces[index] = (
+        piece if any(part in slip.lower() and part not in piece.lower() for part in UNFIT) else slip
+    )
     return "".join(pieces)

@@ -11,6 +11,12 @@ Language = Literal["en", "zh"]
 Row = dict[str, str]
 T = TypeVar("T")
 
+UNFIT = (
+    *("shit", "shyt", "fuk", "fuc", "cun", "nig", "fag", "rape", "nazi", "coc", "kok", "dic", "dik", "puss"),
+    *("tit", "slut", "ass", "fart", "anal", "hore"),
+)
+"""Parts that no made-up name and no slip of the finger shall bring in."""
+
 FOLDER = Path(__file__).parent
 
 
