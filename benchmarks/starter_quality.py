@@ -145,7 +145,10 @@ def _open_engine(model: str, *, max_waiting: int) -> Engine:
 async def ask_all(
     engine: Engine, prompts: Sequence[HeldOutPrompt], sampling: SamplingParams
 ) -> list[Outcome]:
-    return list(await asyncio.gather(*(ask(engine, prompt, sampling) for prompt in prompts)))
+    """Each with a seed of its own: the same draws for all would make their luck one."""
+    seed = SEED if sampling.seed is None else sampling.seed
+    seeded = [replace(sampling, seed=seed + index) for index in range(len(prompts))]
+    return list(await asyncio.gather(*(ask(engine, *pair) for pair in zip(prompts, seeded, strict=True))))
 
 
 async def ask(engine: Engine, prompt: HeldOutPrompt, sampling: SamplingParams) -> Outcome:

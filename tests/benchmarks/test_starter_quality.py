@@ -1,9 +1,7 @@
-"""The held-out prompts, the verdicts on replies, and the counting. No weights: a scripted engine answers."""
+"""The held-out prompts, the verdicts on replies, and the counting. No weights: a fake engine answers."""
 
 import json
-import re
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -23,15 +21,7 @@ from benchmarks.starter_heldout import (
 from benchmarks.starter_quality import ask, ask_all, corpus_texts, default_sampling, spread
 from bot.settings import DEFAULT_PERSONA
 from model.errors import BadRequest
-from model.request import (
-    AdapterRef,
-    ChatMessage,
-    Completion,
-    Delta,
-    EngineHealth,
-    FinishReason,
-    GenerationRequest,
-)
+from tests.fakes.engine import Answer, FakeEngine
 
 PROMPTS = load_prompts()
 
@@ -39,36 +29,6 @@ PROMPTS = load_prompts()
 def prompt_from(**values: Any) -> HeldOutPrompt:
     row = {"id": "x", "language": "en", "topic": "x", "turns": ["What?"], "all_of": [], "examples": []}
     return parse_prompt({**row, **values})
-
-
-class ScriptedEngine:
-    """Answers a request with the reply written for its last message; keeps what it was asked."""
-
-    def __init__(self, replies: dict[str, str], reason: FinishReason = "stop") -> None:
-        self.replies = replies
-        self.reason = reason
-        self.requests: list[GenerationRequest] = []
-
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        self.requests.append(request)
-        question = request.messages[-1].content
-        if question not in self.replies:
-            raise BadRequest("The prompt is too long.")
-        for piece in re.findall(r".{1,5}", self.replies[question], re.DOTALL):
-            yield Delta(piece)
-        yield Delta("", Completion(self.reason, 1, 1, 0, 0, 0.0, 0.0, 0.0))
-
-    async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        return len(messages)
-
-    async def load_adapter(self, ref: AdapterRef) -> None:
-        raise NotImplementedError
-
-    async def health(self) -> EngineHealth:
-        return EngineHealth("scripted", "v0", "cpu", "float32", 1, 100)
-
-    async def close(self) -> None:
-        pass
 
 
 # The prompts
@@ -230,7 +190,7 @@ def test_a_number_alone_is_in_both_languages_and_punctuation_in_neither() -> Non
 
 async def test_the_model_hears_its_own_earlier_replies_under_the_default_persona() -> None:
     prompt = prompt_from(turns=["I'm Ann.", "Who am I?"], all_of=[[r"\bann\b"]])
-    engine = ScriptedEngine({"I'm Ann.": "Hi, Ann!", "Who am I?": "You are Ann."})
+    engine = FakeEngine("Hi, Ann!", "You are Ann.")
     outcome = await ask(engine, prompt, default_sampling(seed=1))
     assert (outcome.replies, outcome.faults) == (("Hi, Ann!", "You are Ann."), ())
     assert [(message.role, message.content) for message in engine.requests[-1].messages] == [
@@ -242,17 +202,26 @@ async def test_the_model_hears_its_own_earlier_replies_under_the_default_persona
 
 
 async def test_a_request_that_the_engine_refuses_is_a_failure_with_its_sentence() -> None:
-    outcome = await ask(ScriptedEngine({}), prompt_from(), default_sampling(seed=1))
+    engine = FakeEngine(Answer(BadRequest("The prompt is too long.")))
+    outcome = await ask(engine, prompt_from(), default_sampling(seed=1))
     assert outcome.faults == ("got no reply: The prompt is too long.",)
 
 
 async def test_perfect_replies_pass_everything_and_cut_off_ones_nothing() -> None:
     single = [prompt for prompt in PROMPTS if len(prompt.turns) == 1]
-    replies = {prompt.turns[0]: prompt.examples[0] for prompt in single}
-    good = await ask_all(ScriptedEngine(replies), single, default_sampling(seed=1))
+    perfect = [prompt.examples[0] for prompt in single]
+    good = await ask_all(FakeEngine(*perfect), single, default_sampling(seed=1))
     assert not any(outcome.faults for outcome in good)
-    cut = await ask_all(ScriptedEngine(replies, "length"), single, default_sampling(seed=1))
-    assert all(outcome.faults for outcome in cut)
+    cut = [Answer(example, reason="length") for example in perfect]
+    assert all(
+        outcome.faults for outcome in await ask_all(FakeEngine(*cut), single, default_sampling(seed=1))
+    )
+
+
+async def test_every_prompt_is_asked_with_a_seed_of_its_own() -> None:
+    engine = FakeEngine(default="Hello!")
+    await ask_all(engine, PROMPTS[:3], default_sampling(seed=5))
+    assert {request.sampling.seed for request in engine.requests} == {5, 6, 7}
 
 
 def test_sampling_is_the_bots_default_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +231,7 @@ def test_sampling_is_the_bots_default_whatever_the_environment_says(monkeypatch:
 
 
 async def test_shown_failures_are_spread_over_all_of_them() -> None:
-    outcomes = await ask_all(ScriptedEngine({}), PROMPTS[:10], default_sampling(seed=1))
+    outcomes = await ask_all(FakeEngine(default=""), PROMPTS[:10], default_sampling(seed=1))
     assert [outcome.prompt.id for outcome in spread(outcomes, 5)] == [p.id for p in PROMPTS[:10:2]]
     assert spread(outcomes, 99) == outcomes
     assert spread(outcomes, 0) == []
