@@ -13,7 +13,7 @@ from model.starter.corpus.words import Language
 
 __all__ = ["COUNT", "Dialogue", "dialogues"]
 
-COUNT = 50_000
+COUNT = 55_000
 """How many dialogues the shipped starter learns from."""
 
 

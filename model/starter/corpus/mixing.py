@@ -67,10 +67,10 @@ class Mixer:
     def _continue(self, language: Language, topic: str, left: int) -> list[Exchange]:
         """What comes after something was said: more of the topic, another one, a word of thanks, a farewell."""
         dice = self._random.random()
-        if left == 1 and dice < 0.2:
-            return self._stage.play_named(language, self._random.choice(_CLOSINGS), 1)
-        if dice < 0.3:
+        if dice < 0.15:
             return self._stage.play_named(language, self._random.choice(_FILLERS), 1)
+        if left == 1 and dice < 0.3:
+            return self._stage.play_named(language, self._random.choice(_CLOSINGS), 1)
         if dice < 0.5:
             return self._play(language, topic, left)
         if dice < 0.53:

@@ -48,7 +48,7 @@ def read_all_blocks(language: Language) -> dict[str, Block]:
     """Every block of one language by its id."""
     blocks: dict[str, Block] = {}
     for path in sorted((FOLDER / language).glob("*.txt")):
-        for block in read_blocks(path):
+        for block in read_blocks(path, read_words(language)):
             if block.id in blocks:
                 raise ValueError(f"{path.name}: there are two blocks {block.id!r}.")
             blocks[block.id] = block

@@ -8,21 +8,23 @@ capitals and full stops) and `each` (every turn is a block of its own, with `.1`
 are wordings of one user message, `!` lines the answers to it; the next `?` line after a `!` line begins the next
 turn. `#` begins a comment.
 
-Within a line, `{a|b|}` chooses, `<slot>` takes the value of the table's row or a word of the list of that name,
-`<slot.2>` that of a second row or word, `a(n)` becomes the article that fits, `\\n` a new line, and a backslash
-takes any other sign as it is.
+Within a line, `{a|b|}` chooses, `<TELL>` chooses among the phrases of that name, `<slot>` takes the value of the
+table's row or a word of the list of that name, `<slot.2>` that of a second row or word, `a(n)` becomes the article
+that fits, `\\n` a new line, and a backslash takes any other sign as it is.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 VALUE_BEGIN, VALUE_END, KEEP_CASE = "\ue000", "\ue001", "\ue002"
 """Private signs around the value of a slot, so that slips spare it; with the third, small letters do as well."""
 
 _SLOT = re.compile(r"<([a-z_]+(?:\.\d)?)>")
+_PHRASES = re.compile(r"(?<!\\)<([A-Z_]+)>")
 _ARTICLE = re.compile(rf"\b([Aa])\(n\) ([{VALUE_BEGIN}{KEEP_CASE}\"“*]*)(\w+)")
 _NO_SIGNS = {ord(sign): None for sign in (VALUE_BEGIN, VALUE_END, KEEP_CASE)}
 _SOUNDS_LIKE_CONSONANT = re.compile(r"(?:uni|use|usu|euro|one\b|once)", re.IGNORECASE)
@@ -65,8 +67,12 @@ class Block:
     plain: bool = False
 
 
-def parse_template(text: str) -> Template:
-    """Read one line; an unbalanced brace is a `TemplateError`."""
+def parse_template(text: str, phrases: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Template:
+    """Read one line; an unbalanced brace, or a name that `phrases` lacks, is a `TemplateError`."""
+    for name in _PHRASES.findall(text):
+        if name not in phrases:
+            raise TemplateError(f"{text!r} names the phrases <{name}>, and there are none of that name.")
+    text = _PHRASES.sub(lambda match: "{" + "|".join(phrases[match[1]]) + "}", text)
     template, rest = _parse_sequence(text, 0)
     if rest != len(text):
         raise TemplateError(f"{text!r} has a sign too many at column {rest + 1}.")
@@ -98,7 +104,7 @@ def slots_of(template: Template) -> set[str]:
     return names
 
 
-def read_blocks(path: Path) -> list[Block]:
+def read_blocks(path: Path, phrases: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[Block]:
     """All blocks of one file; its name is their topic."""
     blocks: list[Block] = []
     header = ""
@@ -110,7 +116,7 @@ def read_blocks(path: Path) -> list[Block]:
                 blocks.extend(_build_blocks(header, lines, path.stem))
             header, lines = text, []
         elif mark in ("?", "!"):
-            lines.append((mark, _parse_line(text.strip(), path, number)))
+            lines.append((mark, _parse_line(text.strip(), phrases, path, number)))
         elif line.strip() and not line.startswith("#"):
             raise TemplateError(
                 f"{path.name}, line {number}: a line begins with ==, ?, ! or #, not {mark!r}."
@@ -120,9 +126,9 @@ def read_blocks(path: Path) -> list[Block]:
     return blocks
 
 
-def _parse_line(text: str, path: Path, number: int) -> Template:
+def _parse_line(text: str, phrases: Mapping[str, Sequence[str]], path: Path, number: int) -> Template:
     try:
-        return parse_template(text)
+        return parse_template(text, phrases)
     except TemplateError as error:
         raise TemplateError(f"{path.name}, line {number}: {error}") from error
 

@@ -1,104 +1,23 @@
 """How people really type: small letters, missing signs, slips, courtesy. Knows text, and no topic."""
 
 import re
+import tomllib
 from collections.abc import Callable
+from functools import cache
 from random import Random
+from typing import Any
 
 from model.starter.corpus.templates import KEEP_CASE, VALUE_BEGIN, VALUE_END, bare
-from model.starter.corpus.words import UNFIT, Language
+from model.starter.corpus.words import FOLDER, UNFIT, Language
 
 _VALUES = re.compile(f"({VALUE_BEGIN}[^{VALUE_END}]*{VALUE_END})")
-_SHORT_FORMS = (
-    (r"\bwhat is\b", "what's"),
-    (r"\bwho is\b", "who's"),
-    (r"\bwhere is\b", "where's"),
-    (r"\bhow is\b", "how's"),
-    (r"\bI am\b", "I'm"),
-    (r"\bI have\b(?= (?:a|had|been|no))", "I've"),
-    (r"\bdo not\b", "don't"),
-    (r"\bdoes not\b", "doesn't"),
-    (r"\bcannot\b", "can't"),
-)
-_CHAT_FORMS = (
-    (r"\byou\b", "u"),
-    (r"\byour\b", "ur"),
-    (r"\bare\b", "r"),
-    (r"\bplease\b", "pls"),
-    (r"\bplease\b", "plz"),
-    (r"\bthanks\b", "thx"),
-    (r"\bpeople\b", "ppl"),
-    (r"\bbecause\b", "cuz"),
-    (r"\bgoing to\b", "gonna"),
-    (r"\bwant to\b", "wanna"),
-)
-_OPENINGS_EN = (
-    *(
-        "hey, ",
-        "hi, ",
-        "hello, ",
-        "so ",
-        "ok ",
-        "okay, ",
-        "um, ",
-        "quick question: ",
-        "a question: ",
-        "excuse me, ",
-    ),
-    *(
-        "please tell me, ",
-        "Parley, ",
-        "hey Parley, ",
-        "hi Parley! ",
-        "and ",
-        "sorry, ",
-        "just curious, ",
-        "ok so ",
-    ),
-    *("one more thing: ", "well, ", "by the way, ", "now ", "@Parley "),
-)
-_CLOSINGS_EN = (
-    " please",
-    " please?",
-    ", please",
-    "??",
-    " thanks",
-    " thank you",
-    " 🙂",
-    " 😊",
-    " 🤔",
-    " :)",
-    "...",
-    "?!",
-    " lol",
-)
-_OPENINGS_ZH = (
-    *(
-        "请问",
-        "请问一下，",
-        "你好，",
-        "你好，请问",
-        "那个，",
-        "嗯，",
-        "我想问一下，",
-        "对了，",
-        "问一下，",
-        "Parley，",
-        "麻烦问下，",
-    ),
-    *("不好意思，", "哎，", "那", "嗨，", "好奇问一下，", "请教一下，", "再问一个，", "话说", "@Parley "),
-)
-_CLOSINGS_ZH = ("？？", "～", " 😊", " 🤔", "，谢谢", "，谢谢！", "...", "？谢谢", "呢？", " 🙂")
-_SLIPS_ZH = (
-    ("的", "得"),
-    ("吗", "嘛"),
-    ("在", "再"),
-    ("什么", "啥"),
-    ("什么", "神马"),
-    ("怎么", "咋"),
-    ("没有", "木有"),
-    ("知道", "造"),
-)
-_SAME_MEANING_ZH = (("什么", "啥"), ("怎么样", "咋样"), ("怎么", "咋"), ("为什么", "为啥"))
+
+
+@cache
+def read_habits(language: Language) -> dict[str, Any]:
+    """The part of `typing.toml` for one language."""
+    habits: dict[str, Any] = tomllib.loads((FOLDER / "typing.toml").read_text(encoding="utf-8"))[language]
+    return habits
 
 
 def written(text: str, language: Language) -> str:
@@ -119,27 +38,23 @@ def typed(text: str, language: Language, random: Random, *, plain: bool = False)
 
 
 def _with_courtesy(text: str, language: Language, random: Random) -> str:
-    openings, closings = (_OPENINGS_EN, _CLOSINGS_EN) if language == "en" else (_OPENINGS_ZH, _CLOSINGS_ZH)
-    is_question = bare(text).endswith(("?", "？"))
-    if is_question and random.random() < 0.4:
-        closing = random.choice(closings)
-        return (text.rstrip("?？呢吗") if closing.startswith("呢") else text.rstrip("?？")) + closing
-    opening = random.choice(openings)
-    if not is_question and opening.startswith(
-        ("请", "麻烦", "我想问", "问", "好奇", "再问", "quick q", "a q", "please t", "just")
-    ):
-        return text
-    return opening + text
+    habits = read_habits(language)
+    if not bare(text).endswith(("?", "？")):
+        return str(random.choice(habits["openings"])) + text
+    if random.random() < 0.35:
+        closing: str = random.choice(habits["closings"])
+        return text.rstrip("?？" if closing[0] not in "啊呀" else "?？呢吗啊呀") + closing
+    return str(random.choice(habits["openings"] + habits["question_openings"])) + text
 
 
 def _type_english(text: str, random: Random, plain: bool) -> str:
     dice = random.random()
-    if random.random() < 0.5:
-        text = _replace_outside_values(text, random.sample(_SHORT_FORMS, 5))
+    if random.random() < 0.5 and not plain:
+        text = _vary(text, "en", "same_meaning", 6, random)
     if dice < 0.42:
         return _capitalised(text)
     if not plain and dice < 0.52:
-        text = _replace_outside_values(text, random.sample(_CHAT_FORMS, 3))
+        text = _vary(text, "en", "chat", 5, random)
     if not plain and dice > 0.9:
         text = _with_slip(text, random)
     if random.random() < 0.55:
@@ -156,13 +71,12 @@ def _type_english(text: str, random: Random, plain: bool) -> str:
 
 
 def _type_chinese(text: str, random: Random, plain: bool) -> str:
-    dice = random.random()
-    if dice < 0.45:
+    if not plain and random.random() < 0.25:
+        text = _vary(text, "zh", "same_meaning", 3, random)
+    if random.random() < 0.45:
         return text
-    if not plain and random.random() < 0.12:
-        text = _replace_outside_values(text, [random.choice(_SAME_MEANING_ZH)])
-    if not plain and random.random() < 0.05:
-        text = _replace_outside_values(text, [random.choice(_SLIPS_ZH)])
+    if not plain and random.random() < 0.06:
+        text = _vary(text, "zh", "chat", 3, random)
     if random.random() < 0.6:
         text = text.rstrip("。？！?!")
     if random.random() < 0.3:
@@ -170,6 +84,16 @@ def _type_chinese(text: str, random: Random, plain: bool) -> str:
     if random.random() < 0.2:
         text = text.replace("，", random.choice((" ", ",")))
     return text
+
+
+def _vary(text: str, language: Language, habit: str, tries: int, random: Random) -> str:
+    """`text` with up to `tries` of that habit's replacements, outside values."""
+    boundary = r"\b" if language == "en" else ""
+    forms = [
+        (f"{boundary}{pattern}{boundary}", replacement)
+        for pattern, replacement in random.sample(read_habits(language)[habit], tries)
+    ]
+    return _replace_outside_values(text, forms)
 
 
 def _capitalised(text: str) -> str:
