@@ -11,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import make_url, text
+from sqlalchemy import delete, make_url
 
 from storage.database import Database, migrate
-from storage.tables import Base
+from storage.tables import Account, Workspace
 
 SERVER = os.environ.get("PARLEY_TEST_POSTGRES", "")
 
@@ -28,6 +28,7 @@ def new_postgresql_database() -> Iterator[str]:
     with psycopg.connect(SERVER, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
         try:
+            connection.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
             url = make_url(SERVER).set(database=name.as_string().strip('"'))
             yield url.render_as_string(hide_password=False)
         finally:
@@ -42,10 +43,16 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def migrated_postgresql() -> Iterator[str]:
     with new_postgresql_database() as url:
         asyncio.run(migrate(url))
+        yield url
+
+
+@pytest.fixture(scope="session")
+def bare_postgresql() -> Iterator[str]:
+    with new_postgresql_database() as url:
         yield url
 
 
@@ -57,9 +64,11 @@ def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def empty_postgresql() -> Iterator[str]:
-    with new_postgresql_database() as url:
-        yield url
+def empty_postgresql(bare_postgresql: str) -> str:
+    with psycopg.connect(bare_postgresql, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return bare_postgresql
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -90,5 +99,6 @@ async def database(migrated_url: str) -> AsyncIterator[Database]:
     yield database
     if migrated_url.startswith("postgresql"):
         async with database.transaction() as tx:
-            await tx.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} RESTART IDENTITY"))
+            await tx.execute(delete(Account))
+            await tx.execute(delete(Workspace))  # with all that was said there
     await database.close()
