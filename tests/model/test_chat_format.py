@@ -1,5 +1,6 @@
 """The renderer: prompts and dialogues agree, masks cover the replies, and nobody writes another one's tokens."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -18,6 +19,7 @@ from tests.model.tiny_models import CHAT_TOKENS, CHATML, TEMPLATES, make_tokeniz
 CONSISTENT = [name for name in TEMPLATES if name != "qwen3"]
 WORDS = [*CHAT_TOKENS, "<think>", "</think>", "user", "\n", "Ann:", "你好", "🚲", " "]
 contents = st.lists(st.sampled_from(WORDS) | st.text(max_size=8), max_size=6).map("".join)
+NOT_KEPT = dict.fromkeys(map(ord, ":：\ufdd0\ufdd1"))
 names = (
     st.none() | st.text(max_size=12) | st.sampled_from(["Ann", "assistant", "<|im_end|>", "System", "小明"])
 )
@@ -85,14 +87,12 @@ def test_what_people_write_never_becomes_a_control_token(template: str, messages
 @given(messages=proper_dialogues())
 def test_the_mask_covers_exactly_the_replies(template: str, messages: list[ChatMessage]) -> None:
     tokenizer, form = chat_format(template)
-    plain = [ChatMessage(m.role, m.content.replace("Ann:", "").replace("\n", ""), m.name) for m in messages]
+    # Without colons no line looks like a speaker's, and the marks are dropped from any text.
+    plain = [replace(message, content=message.content.translate(NOT_KEPT)) for message in messages]
     ids, mask = form.render_dialogue(plain)
     before, after = (" ", "\n") if form.plain else ("", "<|im_end|>")
     learnt = tokenizer.decode([token for token, learn in zip(ids, mask, strict=True) if learn])
-    expected = "".join(before + m.content + after for m in plain if m.role == "assistant")
-    labels = ("user", "assistant", "system")
-    if not any(m.content.lower().lstrip().startswith(labels) for m in plain):  # those lines are indented
-        assert learnt == expected
+    assert learnt == "".join(before + m.content + after for m in plain if m.role == "assistant")
 
 
 @settings(deadline=None, max_examples=60)
