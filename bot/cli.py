@@ -1,6 +1,7 @@
 """The `parley` command: thin, one use case a subcommand. Reads the settings; turns every error into a sentence."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -15,13 +16,19 @@ from model.errors import ModelError, ModelNotFound
 from storage.errors import StorageError
 
 app = typer.Typer(
-    help="A chatbot that a community runs on its own machine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 console = Console()
 Result = TypeVar("Result")
+
+
+@app.callback()
+def parley() -> None:
+    """A chatbot that a community runs on its own machine."""
+    # Before torch is imported, which reads it once: threads that spin while they wait make two slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @app.command()
