@@ -26,7 +26,7 @@ FORBIDDEN = re.compile(
     r"/work|/opt/|/tmp/|pypi\.|claude|anthropic|\b(?:fuck|shit|bitch|nigger|faggot|cunt|whore|retard)\w*|傻逼|操你|他妈的",
     re.IGNORECASE,
 )
-SUM = re.compile(r"(\d+) ([-+×÷]) (\d+) = (-?\d+)")
+SUM = re.compile(r"(?:(\d+) \+ )?(\d+) ([-+×÷]) (\d+) = (-?\d+)")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 TABLES = sorted(path.stem for path in (FOLDER / "tables").glob("*.tsv"))
 
@@ -82,9 +82,9 @@ def test_no_forbidden_word_stands_in_the_corpus(corpus: list[Dialogue]) -> None:
 def test_every_sum_is_right(corpus: list[Dialogue]) -> None:
     found = Counter[str]()
     for reply in replies(corpus):
-        for a, sign, b, result in SUM.findall(reply):
+        for before, a, sign, b, result in SUM.findall(reply):
             found[sign] += 1
-            worked_out = {"+": int(a) + int(b), "-": int(a) - int(b), "×": int(a) * int(b)}
+            worked_out = {"+": int(before or 0) + int(a) + int(b), "-": int(a) - int(b), "×": int(a) * int(b)}
             right = int(a) == int(b) * int(result) if sign == "÷" else worked_out[sign] == int(result)
             assert right, reply
     assert min(found[sign] for sign in "+-×÷") > 200

@@ -1,6 +1,7 @@
 """Sums and letters: draws problems, works them out, and plays `arithmetic.txt` with them."""
 
 from random import Random
+from string import ascii_uppercase
 
 from model.starter.corpus.numerals import in_words
 from model.starter.corpus.scenes import Exchange, Stage
@@ -9,7 +10,6 @@ from model.starter.corpus.words import Deck, Language, read_table
 Problem = tuple[str, int, int, int]
 """The operation, its two numbers, and the result."""
 
-_SYMBOLS = ("add", "subtract", "multiply", "divide")
 _SMALL_KINDS = (
     *("bigger", "smaller", "after_number", "before_number", "double", "half", "square", "root", "story_add"),
     *(
@@ -22,7 +22,17 @@ _SMALL_KINDS = (
         "first_letter",
         "last_letter",
     ),
-    *("reverse", "check_true", "check_false", "divide_by_zero"),
+    *(
+        "reverse",
+        "check_true",
+        "check_false",
+        "divide_by_zero",
+        "sequence",
+        "minutes_in",
+        "days_in",
+        "next_letter",
+    ),
+    *("add_three", "price", "share"),
 )
 
 
@@ -59,7 +69,7 @@ class Arithmetic:
         return scene
 
     def _play_digits(self, language: Language, kind: str, a: int, b: int, c: int) -> Exchange:
-        return self._stage.play_id(language, kind, {"a": str(a), "b": str(b), "c": str(c)})
+        return self._stage.play_id(language, kind, _values(a, b, c))
 
     def _play_words(self, language: Language, kind: str, a: int, b: int, c: int) -> Exchange:
         worded = {key: in_words(number, language) for key, number in (("a", a), ("b", b), ("c", c))}
@@ -74,47 +84,61 @@ class Arithmetic:
         return self._play_digits(language, "less", result, step, result - step)
 
     def _play_small(self, language: Language, kind: str) -> Exchange:
+        if kind in ("letters", "spell", "first_letter", "last_letter", "reverse"):
+            return self._stage.play_id(language, kind, self._letters(kind))
+        return self._stage.play_id(language, kind, self._numbers(language, kind))
+
+    def _numbers(self, language: Language, kind: str) -> dict[str, str]:
+        """The values of a small problem of that kind, worked out."""
         number = self._random.randint
         a, b = number(1, 100), number(1, 100)
         match kind:
             case "bigger" | "smaller":
                 b = b if b != a else a + 1
-                values = {"b": str(b), "c": str(max(a, b) if kind == "bigger" else min(a, b))}
+                return _values(a, b, max(a, b) if kind == "bigger" else min(a, b))
             case "after_number" | "before_number":
-                values = {"c": str(a + 1 if kind == "after_number" else a - 1)}
-            case "double":
-                values = {"c": str(2 * a)}
-            case "half":
-                a = 2 * number(1, 50)
-                values = {"c": str(a // 2)}
-            case "square":
+                return _values(a, b, a + 1 if kind == "after_number" else a - 1)
+            case "double" | "half":
+                return _values(a, b, 2 * a) if kind == "double" else _values(2 * a, b, a)
+            case "square" | "root":
                 a = number(1, 15)
-                values = {"c": str(a * a)}
-            case "root":
-                root = number(1, 12)
-                a, values = root * root, {"c": str(root)}
+                return _values(a, b, a * a) if kind == "square" else _values(a * a, b, a)
             case "story_add" | "check_true" | "check_false":
                 a, b = number(1, 30), number(1, 30)
-                wrong = a + b + self._random.choice((-2, -1, 1, 2, 10))
-                values = {"b": str(b), "c": str(a + b), "d": str(max(0, wrong))}
+                wrong = a + b + self._random.choice((-1, 1, 2, 10))
+                return {**_values(a, b, a + b), "d": str(wrong)}
             case "story_subtract":
-                a = number(2, 40)
-                b = number(1, a - 1)
-                values = {"b": str(b), "c": str(a - b)}
-            case "count_to":
-                a = number(3, 20)
-                values = {"c": ", ".join(map(str, range(1, a + 1)))}
-            case "count_down":
+                b = number(1, 20)
+                a = b + number(1, 20)
+                return _values(a, b, a - b)
+            case "count_to" | "count_down":
                 a = number(3, 15)
-                values = {"c": ", ".join(map(str, range(a, 0, -1)))}
+                counted = range(1, a + 1) if kind == "count_to" else range(a, 0, -1)
+                return {"a": str(a), "c": ", ".join(map(str, counted))}
             case "even_odd":
                 parity = ("even", "odd") if language == "en" else ("偶数", "奇数")
-                values = {"c": parity[a % 2]}
-            case "divide_by_zero":
-                values = {}
+                return {"a": str(a), "c": parity[a % 2]}
+            case "sequence":
+                first, step = number(0, 20), number(1, 10)
+                terms = [first + step * index for index in range(5)]
+                return {"s": ", ".join(map(str, terms[:4])), "c": str(terms[4])}
+            case "minutes_in" | "days_in":
+                a = number(2, 10)
+                return _values(a, b, a * (60 if kind == "minutes_in" else 7))
+            case "next_letter":
+                at = number(0, 24)
+                return {"a": ascii_uppercase[at], "c": ascii_uppercase[at + 1]}
+            case "add_three":
+                a, b, d = number(1, 20), number(1, 20), number(1, 20)
+                return {**_values(a, b, a + b + d), "d": str(d)}
+            case "price":
+                a, b = number(2, 10), number(2, 10)
+                return _values(a, b, a * b)
+            case "share":
+                b, each = number(2, 10), number(1, 10)
+                return _values(b * each, b, each)
             case _:
-                return self._stage.play_id(language, kind, self._letters(kind))
-        return self._stage.play_id(language, kind, {"a": str(a), **values})
+                return _values(a, b, 0)
 
     def _letters(self, kind: str) -> dict[str, str]:
         word = self._words.draw()
@@ -125,6 +149,10 @@ class Arithmetic:
             "reverse": word[::-1],
         }
         return {"a": word, "c": results.get(kind, ""), "s": "-".join(word)}
+
+
+def _values(a: int, b: int, c: int) -> dict[str, str]:
+    return {"a": str(a), "b": str(b), "c": str(c)}
 
 
 def _everyday_problems() -> list[Problem]:

@@ -58,6 +58,8 @@ class Mixer:
 
     def _mix(self, language: Language, turns: int) -> tuple[list[Exchange], str]:
         topic = self._choose("topics")
+        while topic == "follow_ups":
+            topic = self._choose("topics")
         scene = self._open(language) if topic != "greeting" and self._random.random() < 0.15 else []
         scene += self._play(language, topic, turns - len(scene))
         while len(scene) < turns:
