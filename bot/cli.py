@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import typer
 from rich.console import Console
 
+from bot.cli_pretrain import pretrain
 from bot.errors import BotError
 from bot.logs import configure_logging
 from bot.settings import Settings, load_settings
@@ -65,6 +66,9 @@ def doctor() -> None:
 
     if not run_to_end(diagnose(prepare(quiet=True), console)):
         raise typer.Exit(1)
+
+
+app.command()(pretrain)
 
 
 def prepare(*, quiet: bool = False) -> Settings:
