@@ -15,6 +15,8 @@ from model.starter.corpus.scenes import Exchange, Stage
 from model.starter.corpus.words import FOLDER, Language
 
 _FILLERS = ("thanks", "ok", "wow", "laugh", "praise", "thanks", "ok", "wow")
+_SOBER_FILLERS = ("thanks", "ok")
+"""What may follow a grave question, where laughter would be out of place."""
 _CLOSINGS = ("thanks", "bye", "bye", "good_night", "thanks")
 _OPENINGS = ("hello", "hello", "hello", "good_morning", "good_evening", "good_afternoon", "long_time")
 
@@ -70,7 +72,8 @@ class Mixer:
         """What comes after something was said: more of the topic, another one, a word of thanks, a farewell."""
         dice = self._random.random()
         if dice < 0.15:
-            return self._stage.play_named(language, self._random.choice(_FILLERS), 1)
+            fillers = _SOBER_FILLERS if topic == "safety" else _FILLERS
+            return self._stage.play_named(language, self._random.choice(fillers), 1)
         if left == 1 and dice < 0.3:
             return self._stage.play_named(language, self._random.choice(_CLOSINGS), 1)
         if dice < 0.5:
