@@ -86,7 +86,10 @@ class Mixer:
         """Something is told, other things are talked about, and it is asked for."""
         memory = Memory(language, self._stage, self._random)
         scene = self._open(language) if turns > 2 and self._random.random() < 0.1 else []
-        scene.append(memory.tell("name" if self._random.random() < 0.55 else None))
+        if self._random.random() < 0.08:
+            scene.append(self._introduce_and_ask(language, memory))
+        else:
+            scene.append(memory.tell("name" if self._random.random() < 0.55 else None))
         if "name" in memory.told and turns - len(scene) > 2 and self._random.random() < 0.15:
             scene.append(memory.correct())
         if turns - len(scene) > 2 and self._random.random() < 0.3:
@@ -96,6 +99,16 @@ class Mixer:
         for kind in self._random.sample(list(memory.told), len(memory.told))[: turns - len(scene)]:
             scene.append(memory.ask(kind))
         return scene, "memory"
+
+    def _introduce_and_ask(self, language: Language, memory: Memory) -> Exchange:
+        """The person says the name and asks something in one message."""
+        introduction, _ = memory.tell("name")
+        question, answer = self._play_neutral(language, 1)[0]
+        stop, greeting = (". ", "Hi, {}! ") if language == "en" else ("。", "你好，{}！")
+        return (
+            f"{introduction.rstrip('.!。！ ')}{stop}{question}",
+            greeting.format(memory.told["name"]["name"]) + answer,
+        )
 
     def _ask_untold(self, language: Language, turns: int) -> tuple[list[Exchange], str]:
         """Something is asked for that was never told; often it is told then, and asked for again."""
