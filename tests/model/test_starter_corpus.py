@@ -14,12 +14,11 @@ import pytest
 
 from model.starter.corpus import COUNT, Dialogue, dialogues
 from model.starter.corpus.memory import Memory
-from model.starter.corpus.mixing import read_plan
 from model.starter.corpus.names import INVENTED
 from model.starter.corpus.numerals import in_words
 from model.starter.corpus.scenes import Stage, read_all_blocks, usable_rows
 from model.starter.corpus.templates import TemplateError, expand, parse_template, read_blocks, slots_of
-from model.starter.corpus.words import FOLDER, Language, read_table, read_words
+from model.starter.corpus.words import FOLDER, Language, read_plan, read_table, read_words
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 FORBIDDEN = re.compile(

@@ -5,35 +5,10 @@ from string import ascii_uppercase
 
 from model.starter.corpus.numerals import in_words
 from model.starter.corpus.scenes import Exchange, Stage
-from model.starter.corpus.words import Deck, Language, read_table
+from model.starter.corpus.words import Deck, Language, draw_planned, read_table
 
 Problem = tuple[str, int, int, int]
 """The operation, its two numbers, and the result."""
-
-_SMALL_KINDS = (
-    *("bigger", "smaller", "after_number", "before_number", "double", "half", "square", "root", "story_add"),
-    *(
-        "story_subtract",
-        "count_to",
-        "count_down",
-        "even_odd",
-        "letters",
-        "spell",
-        "first_letter",
-        "last_letter",
-    ),
-    *(
-        "reverse",
-        "check_true",
-        "check_false",
-        "divide_by_zero",
-        "sequence",
-        "minutes_in",
-        "days_in",
-        "next_letter",
-    ),
-    *("add_three", "price", "share"),
-)
 
 
 class Arithmetic:
@@ -44,7 +19,6 @@ class Arithmetic:
         self._random = random
         self._problems = {language: Deck(tuple(_everyday_problems()), random) for language in ("en", "zh")}
         self._large = {language: Deck(tuple(_large_problems()), random) for language in ("en", "zh")}
-        self._kinds = {language: Deck(_SMALL_KINDS, random) for language in ("en", "zh")}
         words = [
             row["word"]
             for row in read_table("dictionary").rows
@@ -55,7 +29,7 @@ class Arithmetic:
     def play(self, language: Language, most: int) -> list[Exchange]:
         """A problem, and perhaps a second one that goes on from its result."""
         if self._random.random() < 0.2:
-            return [self._play_small(language, self._kinds[language].draw())]
+            return [self._play_small(language, draw_planned("problems", self._random))]
         deck = self._problems if self._random.random() < 0.7 else self._large
         kind, a, b, c = deck[language].draw()
         in_numerals = self._random.random() < 0.75
@@ -69,11 +43,11 @@ class Arithmetic:
         return scene
 
     def _play_digits(self, language: Language, kind: str, a: int, b: int, c: int) -> Exchange:
-        return self._stage.play_id(language, kind, _values(a, b, c))
+        return self._stage.play_given(language, kind, _values(a, b, c))
 
     def _play_words(self, language: Language, kind: str, a: int, b: int, c: int) -> Exchange:
         worded = {key: in_words(number, language) for key, number in (("a", a), ("b", b), ("c", c))}
-        return self._stage.play_id(
+        return self._stage.play_given(
             language, f"{kind}_words", {**worded, "da": str(a), "db": str(b), "dc": str(c)}
         )
 
@@ -85,8 +59,8 @@ class Arithmetic:
 
     def _play_small(self, language: Language, kind: str) -> Exchange:
         if kind in ("letters", "spell", "first_letter", "last_letter", "reverse"):
-            return self._stage.play_id(language, kind, self._letters(kind))
-        return self._stage.play_id(language, kind, self._numbers(language, kind))
+            return self._stage.play_given(language, kind, self._letters(kind))
+        return self._stage.play_given(language, kind, self._numbers(language, kind))
 
     def _numbers(self, language: Language, kind: str) -> dict[str, str]:
         """The values of a small problem of that kind, worked out."""

@@ -5,12 +5,10 @@ from random import Random
 
 from model.starter.corpus.names import draw_name, draw_secret
 from model.starter.corpus.scenes import Exchange, Stage
-from model.starter.corpus.words import Language
+from model.starter.corpus.wording import read_habits
+from model.starter.corpus.words import Language, draw_planned, read_plan
 
-_KINDS = ("name", "colour", "pet", "city", "age", "job", "hobby", "food", "person", "code", "two")
-_WEIGHTS = (10, 2.5, 2.5, 2.5, 2, 1.5, 1.5, 1.5, 1.5, 2, 2)
-_UNTOLD = ("name", "colour", "pet", "city", "age", "job", "hobby", "food", "person")
-_UNTOLD_WEIGHTS = (8, 1.5, 1.5, 1.5, 1.5, 1, 1, 1, 1)
+_UNTOLD = ("name", "name", "name", "colour", "pet", "city", "age", "job", "hobby", "food", "person")
 
 
 @dataclass(slots=True)
@@ -25,10 +23,9 @@ class Memory:
     def tell(self, kind: str | None = None) -> Exchange:
         """The person tells a fact, of a kind not told before if none is named."""
         if kind is None:
-            left = [
-                (kind, weight) for kind, weight in zip(_KINDS, _WEIGHTS, strict=True) if not self._knows(kind)
-            ]
-            kind = self.random.choices([kind for kind, _ in left], [weight for _, weight in left])[0]
+            kind = draw_planned(
+                "memory", self.random, [kind for kind in read_plan()["memory"] if not self._knows(kind)]
+            )
         self.told[kind] = self._draw(kind)
         return self._play(f"tell_{kind}", self.told[kind])
 
@@ -48,8 +45,7 @@ class Memory:
 
     def ask_untold(self) -> Exchange:
         """The person asks for something that was never told, and hears so."""
-        kinds = [(k, w) for k, w in zip(_UNTOLD, _UNTOLD_WEIGHTS, strict=True) if not self._knows(k)]
-        kind = self.random.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]
+        kind = self.random.choice([kind for kind in _UNTOLD if not self._knows(kind)])
         question, _ = self._play(f"ask_{kind}", self._draw(kind), untold=True)
         return question, self._play(f"not_told_{kind}", {})[1]
 
@@ -62,10 +58,11 @@ class Memory:
         )
 
     def _play(self, block: str, values: dict[str, str], *, untold: bool = False) -> Exchange:
+        hints = read_habits(self.language)["presupposing"]
         for _ in range(20):
-            exchange = self.stage.play_id(self.language, block, values)
+            exchange = self.stage.play_given(self.language, block, values)
             # A question about an untold fact must not presuppose that it was told.
-            if not untold or not any(hint in exchange[0].lower() for hint in _PRESUPPOSING):
+            if not untold or not any(hint in exchange[0].lower() for hint in hints):
                 break
         return exchange
 
@@ -95,19 +92,3 @@ class Memory:
         if self.random.random() < 0.5:
             return self.stage.draw_word(self.language, "pet_name")
         return draw_name(self.language, self.random)
-
-
-_PRESUPPOSING = (
-    *(
-        "i told you",
-        "i said my",
-        "did i tell",
-        "did i say",
-        "did i just",
-        "did i name",
-        "did i mention",
-        "did you forget",
-    ),
-    *("forgotten", "you forgot", "i forgot", "remember", "again", "name did i give", "memory test"),
-    *("说过", "刚才", "刚刚", "告诉过", "告诉你", "忘了", "还记得", "来着", "记不记得", "记性", "记住"),
-)

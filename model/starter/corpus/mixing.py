@@ -1,18 +1,15 @@
 """From scenes to dialogues: which come, in which order, how many. Knows no wording."""
 
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from random import Random
-from typing import Any
 
 from model.request import ChatMessage
 from model.starter.corpus.arithmetic import Arithmetic
 from model.starter.corpus.memory import Memory
 from model.starter.corpus.names import draw_name
 from model.starter.corpus.scenes import Exchange, Stage
-from model.starter.corpus.words import FOLDER, Language
+from model.starter.corpus.words import Language, draw_planned
 
 _FILLERS = ("thanks", "ok", "wow", "laugh", "praise", "thanks", "ok", "wow")
 _SOBER_FILLERS = ("thanks", "ok")
@@ -28,11 +25,6 @@ class Dialogue:
     messages: tuple[ChatMessage, ...]
     topic: str
     language: Language
-
-
-@cache
-def read_plan() -> dict[str, dict[str, Any]]:
-    return tomllib.loads((FOLDER / "plan.toml").read_text(encoding="utf-8"))
 
 
 class Mixer:
@@ -51,17 +43,21 @@ class Mixer:
             "untold": self._ask_untold,
             "echo": self._echo,
         }
-        turns = int(self._choose("turns"))
-        kind = self._choose("dialogues")
+        turns = int(draw_planned("turns", self._random))
+        kind = draw_planned("dialogues", self._random)
         if kind == "speakers":
             return self._compose_speakers(language, turns)
         scene, topic = kinds[kind](language, turns)
-        return Dialogue(_messages(scene), topic, language)
+        # In a channel every message carries a name, also where somebody says to be called otherwise.
+        name = (
+            draw_name(language, self._random) if kind == "memory" and self._random.random() < 0.12 else None
+        )
+        return Dialogue(_messages(scene, [name] * len(scene)), topic, language)
 
     def _mix(self, language: Language, turns: int) -> tuple[list[Exchange], str]:
-        topic = self._choose("topics")
+        topic = draw_planned("topics", self._random)
         while topic == "follow_ups":
-            topic = self._choose("topics")
+            topic = draw_planned("topics", self._random)
         scene = self._open(language) if topic != "greeting" and self._random.random() < 0.15 else []
         scene += self._play(language, topic, turns - len(scene))
         while len(scene) < turns:
@@ -80,7 +76,7 @@ class Mixer:
             return self._play(language, topic, left)
         if dice < 0.53:
             language = "zh" if language == "en" else "en"
-        return self._play(language, self._choose("topics"), left)
+        return self._play(language, draw_planned("topics", self._random), left)
 
     def _remember(self, language: Language, turns: int) -> tuple[list[Exchange], str]:
         """Something is told, other things are talked about, and it is asked for."""
@@ -130,7 +126,7 @@ class Mixer:
         else:
             scene = self._play_neutral(language, max(1, turns - 1))
             block, quote = self._random.choice((("said_before", 0), ("repeat_answer", 1)))
-            scene.append(self._stage.play_id(language, block, {"quote": scene[-1][quote]}))
+            scene.append(self._stage.play_given(language, block, {"quote": scene[-1][quote]}))
         while len(scene) < turns:
             scene += self._play_neutral(language, turns - len(scene))
         return scene, "memory"
@@ -153,12 +149,14 @@ class Mixer:
     ) -> list[Exchange]:
         dice = self._random.random()
         if dice < 0.2:
-            return [self._stage.play_id(language, "who_am_i_named", {"speaker": speaker})]
+            return [self._stage.play_given(language, "who_am_i_named", {"speaker": speaker})]
         if not scene and dice < 0.5:
-            return [self._stage.play_id(language, "hello_named", {"speaker": speaker})]
+            return [self._stage.play_given(language, "hello_named", {"speaker": speaker})]
         if before != speaker and dice < 0.32:
             values = {"speaker": speaker, "other": before, "quote": scene[-1][0]}
-            return [self._stage.play_id(language, self._random.choice(("told_by_other", "who_said")), values)]
+            return [
+                self._stage.play_given(language, self._random.choice(("told_by_other", "who_said")), values)
+            ]
         return self._play_neutral(language, left)
 
     def _open(self, language: Language) -> list[Exchange]:
@@ -166,9 +164,9 @@ class Mixer:
 
     def _play_neutral(self, language: Language, most: int) -> list[Exchange]:
         """A scene in which the person tells nothing about themselves."""
-        topic = self._choose("topics")
+        topic = draw_planned("topics", self._random)
         while topic in ("smalltalk", "greeting", "farewell"):
-            topic = self._choose("topics")
+            topic = draw_planned("topics", self._random)
         return self._play(language, topic, most)
 
     def _play(self, language: Language, topic: str, most: int) -> list[Exchange]:
@@ -176,14 +174,9 @@ class Mixer:
             return self._arithmetic.play(language, most)
         return self._stage.play(language, topic, most)
 
-    def _choose(self, part: str) -> str:
-        weights = read_plan()[part]
-        return self._random.choices(list(weights), list(weights.values()))[0]
 
-
-def _messages(scene: list[Exchange], speakers: list[str] | None = None) -> tuple[ChatMessage, ...]:
+def _messages(scene: list[Exchange], speakers: Sequence[str | None]) -> tuple[ChatMessage, ...]:
     messages: list[ChatMessage] = []
-    for index, (question, answer) in enumerate(scene):
-        name = speakers[index] if speakers else None
-        messages += [ChatMessage("user", question, name), ChatMessage("assistant", answer)]
+    for (question, answer), speaker in zip(scene, speakers, strict=True):
+        messages += [ChatMessage("user", question, speaker), ChatMessage("assistant", answer)]
     return tuple(messages)

@@ -7,34 +7,6 @@ from model.starter.corpus.words import UNFIT, Language, read_words
 INVENTED = ("full_name", "nowhere", "nonsense")
 """Lists without an end: their words are made up, so that nobody can know them."""
 
-_ONSETS = (
-    *(
-        "b",
-        "br",
-        "c",
-        "ch",
-        "d",
-        "dr",
-        "f",
-        "fl",
-        "g",
-        "gr",
-        "h",
-        "j",
-        "k",
-        "kl",
-        "l",
-        "m",
-        "n",
-        "p",
-        "pr",
-        "q",
-        "qu",
-    ),
-    *("r", "s", "sh", "st", "t", "th", "tr", "v", "w", "x", "y", "z", "zh", ""),
-)
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "ia", "io", "oa", "ou", "y")
-_CODAS = ("", "", "", "l", "n", "r", "s", "m", "x", "k", "nd", "ck", "sh", "t", "rn", "lo", "ra")
 _SOUNDS_ZH = "布卡罗咕噜噗啵哒嘟米奇托巴诺维佐尼库塔莫拉德贝扎洛喀佩"
 _HANDLE_ENDS = ("", "", "_", "42", "7", "99", "2000", "x", "_xd", "123", "king", "cat", "wolf")
 
@@ -82,10 +54,13 @@ def invent(kind: str, language: Language, random: Random) -> str:
 
 
 def _invent_name(random: Random) -> str:
+    sounds = read_words("en")
     while True:
         syllables = random.choice((1, 2, 2, 2, 3))
-        name = "".join(random.choice(_ONSETS) + random.choice(_VOWELS) for _ in range(syllables))
-        name += random.choice(_CODAS)
+        name = "".join(
+            random.choice(("", *sounds["onset"])) + random.choice(sounds["vowel"]) for _ in range(syllables)
+        )
+        name += random.choice(("", "", "", *sounds["coda"]))
         if len(name) > 2 and not any(part in name for part in UNFIT):
             return name
 

@@ -7,40 +7,11 @@ from random import Random
 
 from model.starter.corpus.names import INVENTED, invent
 from model.starter.corpus.templates import KEEP_CASE, Block, Template, Turn, expand, read_blocks, slots_of
-from model.starter.corpus.wording import typed, written
+from model.starter.corpus.wording import read_habits, typed, written
 from model.starter.corpus.words import FOLDER, Deck, Language, Row, Table, read_table, read_words
 
 Exchange = tuple[str, str]
 """What the user says, and the reply."""
-
-_IN_OTHER_LANGUAGE: dict[Language, tuple[str, ...]] = {
-    "en": (
-        *(
-            "in Chinese please",
-            "can you say that in Chinese?",
-            "and in Chinese?",
-            "now in Chinese",
-            "say it in Chinese",
-        ),
-        *(
-            "what is that in Chinese?",
-            "please answer in Chinese",
-            "same in Chinese please",
-            "translate that to Chinese",
-        ),
-    ),
-    "zh": (
-        *(
-            "用英语再说一遍",
-            "用英文回答",
-            "请用英文说",
-            "英语怎么说？",
-            "换成英语说一遍",
-            "能用英语再说一次吗？",
-        ),
-        *("那用英文呢？", "翻译成英文", "请把刚才的话翻译成英语"),
-    ),
-}
 
 
 @cache
@@ -104,7 +75,7 @@ class Stage:
         """One run of the block of that id."""
         return self.play_block(language, read_all_blocks(language)[block_id], most)
 
-    def play_id(self, language: Language, block_id: str, given: dict[str, str]) -> Exchange:
+    def play_given(self, language: Language, block_id: str, given: dict[str, str]) -> Exchange:
         """The first turn of one block, with the values that are `given`."""
         return self.play_block(language, read_all_blocks(language)[block_id], 1, given)[0]
 
@@ -167,12 +138,8 @@ class Stage:
         other: Language = "zh" if values.language == "en" else "en"
         answers = read_all_blocks(other)[block.id].turns[0].answers
         other_values = Values(other, values.rows, lambda name: self.draw_word(other, name))
-        question = typed(
-            self._random.choice(_IN_OTHER_LANGUAGE[values.language]),
-            values.language,
-            self._random,
-            plain=True,
-        )
+        wish: str = self._random.choice(read_habits(values.language)["in_other_language"])
+        question = typed(wish, values.language, self._random, plain=True)
         return question, written(expand(self._random.choice(answers), self._random, other_values), other)
 
     def _word(self, templates: tuple[Template, ...], values: Values) -> str:

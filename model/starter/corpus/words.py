@@ -1,6 +1,7 @@
-"""Word lists and tables of facts, and decks that deal them evenly. Knows the files, and no topic."""
+"""Word lists, tables of facts and the plan of weights, and how they are drawn. Knows the files, and no topic."""
 
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,18 @@ def read_table(name: str) -> Table:
             )
         rows.append(dict(zip(columns, cells, strict=True)))
     return Table(name, tuple(rows))
+
+
+@cache
+def read_plan() -> dict[str, dict[str, float]]:
+    """The weights of `plan.toml`."""
+    return tomllib.loads((FOLDER / "plan.toml").read_text(encoding="utf-8"))
+
+
+def draw_planned(part: str, random: Random, among: Container[str] | None = None) -> str:
+    """One name of that part of the plan, by weight; only one `among` those, if any are given."""
+    weights = {name: weight for name, weight in read_plan()[part].items() if among is None or name in among}
+    return random.choices(list(weights), list(weights.values()))[0]
 
 
 @cache
