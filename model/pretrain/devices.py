@@ -1,9 +1,9 @@
 """What the run computes on: precision, compilation, memory, speed. Knows nothing of the data."""
 
-import resource
 import sys
 from collections.abc import Callable
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ def choose_mixed(precision: Precision, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
@@ -65,6 +65,10 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: of the GPU where there is one, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # not on Windows
+
     kilobytes_or_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes_or_bytes if sys.platform == "darwin" else kilobytes_or_bytes * 1024
 

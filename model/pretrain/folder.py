@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from model.errors import PretrainError
 from model.pretrain.settings import PretrainReport
@@ -61,6 +62,7 @@ class RunFolder:
         """Put the finished model into the folder, file by file, `config.json` last: no half of it loads."""
         staged = self.run / "model"
         shutil.rmtree(staged, ignore_errors=True)
+        transformers_logging.disable_progress_bar()  # it would break through our own
         network.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
         for file in sorted(staged.iterdir(), key=lambda file: file.name == "config.json"):

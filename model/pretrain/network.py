@@ -72,4 +72,4 @@ def flops_per_token(network: PreTrainedModel, row_length: int) -> int:
     """Forward and backward: 6 for each weight in a matrix, and attention over the row (as in PaLM, appendix B)."""
     config = network.config
     attention: int = 12 * config.num_hidden_layers * config.hidden_size * row_length
-    return 6 * sum(weight.numel() for weight in network.parameters()) + attention
+    return 6 * int(sum(weight.numel() for weight in network.parameters())) + attention

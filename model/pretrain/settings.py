@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from model.errors import PretrainError
 
@@ -79,6 +79,10 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         if self.shape is None and self.size not in SIZES:
             raise PretrainError(f"There is no size {self.size!r}; there are {', '.join(SIZES)}.")
+        for name, choices in (("precision", get_args(Precision)), ("compile", get_args(Switch))):
+            if getattr(self, name) not in choices:
+                listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                raise PretrainError(f"{name} is {listed}, and not {getattr(self, name)!r}.")
         for name, (lowest, highest) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not lowest <= value <= highest:

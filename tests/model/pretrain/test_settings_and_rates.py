@@ -1,0 +1,65 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from model.errors import PretrainError
+from model.pretrain.optimiser import build_optimiser, learning_rate
+from model.pretrain.settings import SIZES, PretrainSettings
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"size": "7b"}, "no size '7b'; there are 2m, 8m"),
+        ({"context": 100}, "multiple of 64"),
+        ({"vocabulary": 12}, "vocabulary must lie between 259"),
+        ({"held_out": 0.9}, "held_out must lie between"),
+        ({"seed": -1}, "seed must lie between"),
+        ({"precision": "fp8"}, "precision is auto, bf16 or fp32, and not 'fp8'"),
+        ({"compile": "perhaps"}, "compile is auto, on or off, and not 'perhaps'"),
+    ],
+)
+def test_a_setting_out_of_range_is_told_with_its_value(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(PretrainError, match=sentence):
+        PretrainSettings(corpus=Path("corpus"), out=Path("out"), **given)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_has_the_parameters_that_its_name_tells(name: str) -> None:
+    size = SIZES[name]
+    with torch.device("meta"):
+        network = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=size.vocabulary,
+                hidden_size=size.hidden,
+                intermediate_size=size.intermediate,
+                num_hidden_layers=size.layers,
+                num_attention_heads=size.heads,
+                num_key_value_heads=size.key_value_heads,
+                tie_word_embeddings=True,
+            )
+        )
+    parameters = sum(weight.numel() for weight in network.parameters())
+    assert parameters / 1e6 == pytest.approx(float(name.removesuffix("m")), rel=0.13)
+
+
+def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
+    rates = [learning_rate(step, 100, peak=1.0, warmup=0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[55] == pytest.approx(0.525, abs=0.01)
+    assert rates[-1] == pytest.approx(0.05, abs=0.001)
+
+
+def test_norms_do_not_decay() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Embedding(4, 8), torch.nn.RMSNorm(8), torch.nn.Linear(8, 8, bias=False)
+    )
+    matrices, vectors = build_optimiser(network, 0.1).param_groups
+    assert [weight.ndim for weight in matrices["params"]] == [2, 2]
+    assert [weight.ndim for weight in vectors["params"]] == [1]
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
