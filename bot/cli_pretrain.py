@@ -35,6 +35,8 @@ def pretrain(
         int, typer.Option(help="tokens at once on one device; fewer take less memory")
     ] = 8192,
     learning_rate: Annotated[float | None, typer.Option(help="the highest; default by size")] = None,
+    sft_learning_rate_factor: Annotated[float, typer.Option(help="stage 2's highest, as a share")] = 0.3,
+    weight_decay: Annotated[float, typer.Option(help="of matrices, not of norms")] = 0.1,
     held_out: Annotated[float, typer.Option(help="share of the documents set aside to measure with")] = 0.01,
     near_duplicates: Annotated[
         float | None, typer.Option(help="drop documents that agree this much, 0 to 1 (such as 0.85)")
