@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from model.pretrain.attention import SHORT_ROWS
 from model.pretrain.checkpoint import Checkpoint, Progress, find_checkpoint, load_checkpoint
 from model.pretrain.corpus import Corpus, Text, load_corpus
 from model.pretrain.devices import choose_mixed, compile_objective, device_name, peak_memory, utilisation
@@ -45,7 +46,7 @@ def pretrain(settings: PretrainSettings, watch: Watch | None = None) -> Pretrain
     folder = _open_folder(settings, corpus, accelerator, unfinished=unfinished)
     tokenizer = folder.load_tokenizer()
     stages = plan_stages(settings, corpus, tokenizer, accelerator.num_processes, watch)
-    training = _build_training(settings, folder, tokenizer, stages, accelerator, watch)
+    training = build_training(settings, folder, tokenizer, stages, accelerator, watch)
     checkpoint = _resume(training)
     for stage in stages[training.progress.stage :]:
         training.run_stage(stage, checkpoint)
@@ -60,7 +61,7 @@ def _open_folder(
     accelerator.wait_for_everyone()  # nobody creates the folder before everybody has looked
     if not unfinished and accelerator.is_main_process:
         tokenizer = train_tokenizer(
-            _texts(corpus),
+            tokenizer_texts(corpus),
             vocabulary=settings.vocabulary or settings.architecture.vocabulary,
             exact=settings.vocabulary is not None,
             context=settings.context,
@@ -91,7 +92,7 @@ def describe(settings: PretrainSettings, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _texts(corpus: Corpus) -> Iterator[str]:
+def tokenizer_texts(corpus: Corpus) -> Iterator[str]:
     """What the tokenizer learns from: all that a model will be shown, roles and personas included."""
     for document in corpus.train:
         if isinstance(document, Text):
@@ -105,7 +106,7 @@ def _texts(corpus: Corpus) -> Iterator[str]:
                 )
 
 
-def _build_training(
+def build_training(
     settings: PretrainSettings,
     folder: RunFolder,
     tokenizer: PreTrainedTokenizerBase,
@@ -114,14 +115,16 @@ def _build_training(
     watch: Watch,
 ) -> Training:
     network = build_network(settings.architecture, tokenizer, settings.context, settings.seed)
-    plain = Objective(network, mixed=choose_mixed(settings.precision, accelerator.device)).to(
-        accelerator.device
-    )
+    device = accelerator.device
+    mixed = choose_mixed(settings.precision, device)
+    if mixed and device.type == "cpu":
+        network.set_attn_implementation(SHORT_ROWS)
+    plain = Objective(network, mixed=mixed).to(device)
     micro_batches = sum(stage.steps * stage.micro_batches for stage in stages)
     compiled = compile_objective(
         accelerator.prepare(plain),
         settings.compile,
-        device=accelerator.device,
+        device=device,
         planned_flops=micro_batches * settings.forward_tokens * _flops_per_token(settings, network),
         note=watch.note,
     )

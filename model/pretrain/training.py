@@ -69,7 +69,7 @@ class Training:
         for plans in islice(self._groups(stage), progress.step, stage.steps):
             if progress.checks_without_better >= self.settings.patience:
                 break
-            self._record_step(stage, self._take_step(stage, plans, optimiser))
+            self._record_step(stage, self.take_step(stage, plans, optimiser))
             if progress.step % stage.check_every == 0 or progress.step == stage.steps:
                 if self._check(stage):
                     best = self.copy_weights()
@@ -87,7 +87,7 @@ class Training:
             seed=(self.settings.seed, stage.number),
         )
 
-    def _take_step(self, stage: Stage, plans: list[Plan], optimiser: torch.optim.AdamW) -> float:
+    def take_step(self, stage: Stage, plans: list[Plan], optimiser: torch.optim.AdamW) -> float:
         """One optimiser step; the loss before it, per learnt token of all devices."""
         started = time.perf_counter()
         accelerator, progress = self.accelerator, self.progress

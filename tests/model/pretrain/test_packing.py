@@ -4,9 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from model.pretrain.attention import SHORT_ROWS, attend
 from model.pretrain.examples import Examples
-from model.pretrain.network import Objective, build_network
+from model.pretrain.network import Objective, block_diagonal, build_network
 from model.pretrain.packing import IGNORED, build_batch, endless, learnt_in, pack, plan_epoch
 from model.pretrain.tokenizer import train_tokenizer
 from tests.model.pretrain.small_corpora import TINY
@@ -76,20 +78,25 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return train_tokenizer(["abc"], vocabulary=300, exact=False, context=128)
 
 
-@pytest.mark.parametrize(("mixed", "tolerance"), [(False, 1e-5), (True, 2e-2)])
+@pytest.mark.parametrize(
+    ("mixed", "attention", "tolerance"),
+    [(False, "sdpa", 1e-5), (True, "sdpa", 2e-2), (True, SHORT_ROWS, 2e-2)],
+)
 def test_packed_examples_lose_what_they_lose_alone(
-    tokenizer: PreTrainedTokenizerBase, *, mixed: bool, tolerance: float
+    tokenizer: PreTrainedTokenizerBase, *, mixed: bool, attention: str, tolerance: float
 ) -> None:
     network = build_network(TINY, tokenizer, 128, seed=0)
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(3)  # far from uniform: attending elsewhere would show
+    network.set_attn_implementation(attention)
     objective = Objective(network, mixed=mixed)
     examples = make_examples([20, 31, 44, 17, 60], vocabulary=len(tokenizer))
     packed = sum(
         float(objective(*build_batch(examples, plan, padding=0)).detach())
         for plan in plan_epoch(examples, context=128, micro_tokens=256, seed=(0,))
     )
+    network.set_attn_implementation("sdpa")
     alone = 0.0
     for start, end in zip(examples.starts[:-1], examples.starts[1:], strict=True):
         ids = torch.from_numpy(examples.ids[start:end].astype(np.int64))
@@ -97,3 +104,21 @@ def test_packed_examples_lose_what_they_lose_alone(
         learnt = torch.from_numpy(examples.learnt[start + 1 : end])
         alone += float(torch.nn.functional.cross_entropy(logits[learnt], ids[1:][learnt], reduction="sum"))
     assert packed == pytest.approx(alone, rel=tolerance)
+
+
+@pytest.mark.parametrize("length", [64, 320])
+def test_attention_of_short_rows_equals_the_one_of_torch_forwards_and_backwards(length: int) -> None:
+    torch.manual_seed(0)
+    made = [torch.randn(2, heads, length, 16, requires_grad=True) for heads in (4, 2, 2)]
+    query, key, value = made
+    segments = torch.arange(length)[None].repeat(2, 1) // 20
+    mask = block_diagonal(segments, torch.float32)
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2  # type: ignore[assignment]
+    found, _ = attend(module, query, key, value, mask, scaling=0.25)
+    expected, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=0.25)
+    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
+    ours = torch.autograd.grad(found.float().square().sum(), made)
+    theirs = torch.autograd.grad(expected.square().sum(), made)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() / other.norm() < 0.02
