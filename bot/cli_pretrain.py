@@ -25,6 +25,7 @@ NEEDED = "{missing} is missing, which training needs. Install it with: pip insta
 def pretrain(
     corpus: Annotated[Path, typer.Argument(help="a .txt or .jsonl file, or a folder of them")],
     out: Annotated[Path, typer.Option(help="the folder for the model; an unfinished run in it goes on")],
+    start_from: Annotated[Path | None, typer.Option(help="an earlier run's folder, to go on from")] = None,
     size: Annotated[str, typer.Option(help=f"parameters: {', '.join(SIZES)}")] = "8m",
     context: Annotated[int, typer.Option(help="tokens that the model sees at once")] = 1024,
     vocabulary: Annotated[int | None, typer.Option(help="tokens that there are; default by size")] = None,

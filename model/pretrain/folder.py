@@ -39,8 +39,7 @@ class RunFolder:
         return self.run / "checkpoints"
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.run / "tokenizer")
-        return tokenizer
+        return load_tokenizer(self.run / "tokenizer")
 
     def add_metrics(self, **values: object) -> None:
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -133,3 +132,8 @@ def replace_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     staged.replace(path)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer

@@ -1,5 +1,6 @@
 """The network and what it minimises. Knows tensors, no text and no files."""
 
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -10,6 +11,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from model.pretrain.packing import IGNORED
 from model.pretrain.settings import Size
 from model.pretrain.tokenizer import END_OF_TEXT, TURN_END
+
+
+def load_network(folder: Path) -> PreTrainedModel:
+    """The network that an earlier run has left, in float32."""
+    network: PreTrainedModel = LlamaForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    network.set_attn_implementation("sdpa")
+    return network
 
 
 def build_network(

@@ -16,8 +16,8 @@ from model.pretrain.attention import SHORT_ROWS
 from model.pretrain.checkpoint import Checkpoint, Progress, find_checkpoint, load_checkpoint
 from model.pretrain.corpus import Corpus, Text, load_corpus
 from model.pretrain.devices import choose_mixed, compile_objective, device_name, peak_memory, utilisation
-from model.pretrain.folder import RunFolder, check_folder, continue_folder, create_folder
-from model.pretrain.network import Objective, build_network, flops_per_token
+from model.pretrain.folder import RunFolder, check_folder, continue_folder, create_folder, load_tokenizer
+from model.pretrain.network import Objective, build_network, flops_per_token, load_network
 from model.pretrain.packing import SHORTEST_ROW
 from model.pretrain.personas import dress
 from model.pretrain.picture import draw_losses
@@ -60,15 +60,20 @@ def _open_folder(
     description = describe(settings, corpus)
     accelerator.wait_for_everyone()  # nobody creates the folder before everybody has looked
     if not unfinished and accelerator.is_main_process:
-        tokenizer = train_tokenizer(
-            tokenizer_texts(corpus),
-            vocabulary=settings.vocabulary or settings.architecture.vocabulary,
-            exact=settings.vocabulary is not None,
-            context=settings.context,
-        )
-        create_folder(settings.out, description, tokenizer)
+        create_folder(settings.out, description, _find_tokenizer(settings, corpus))
     accelerator.wait_for_everyone()
     return continue_folder(settings.out, description)
+
+
+def _find_tokenizer(settings: PretrainSettings, corpus: Corpus) -> PreTrainedTokenizerBase:
+    if settings.start_from is not None:
+        return load_tokenizer(settings.start_from)
+    return train_tokenizer(
+        tokenizer_texts(corpus),
+        vocabulary=settings.vocabulary or settings.architecture.vocabulary,
+        exact=settings.vocabulary is not None,
+        context=settings.context,
+    )
 
 
 def describe(settings: PretrainSettings, corpus: Corpus) -> dict[str, Any]:
@@ -114,7 +119,11 @@ def build_training(
     accelerator: Accelerator,
     watch: Watch,
 ) -> Training:
-    network = build_network(settings.architecture, tokenizer, settings.context, settings.seed)
+    network = (
+        load_network(settings.start_from)
+        if settings.start_from is not None
+        else build_network(settings.architecture, tokenizer, settings.context, settings.seed)
+    )
     device = accelerator.device
     mixed = choose_mixed(settings.precision, device)
     if mixed and device.type == "cpu":

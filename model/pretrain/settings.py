@@ -1,6 +1,7 @@
 """What a pretraining run is told: plain values, checked where they are made. Importable without torch."""
 
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,6 +44,8 @@ class PretrainSettings:
 
     corpus: Path
     out: Path
+    start_from: Path | None = None
+    """The folder of an earlier run, whose tokenizer and weights this one goes on with; None starts from nothing."""
     size: str = "8m"
     shape: Size | None = None
     """A shape of one's own, in place of the one that `size` names."""
@@ -87,6 +90,9 @@ class PretrainSettings:
             value = getattr(self, name)
             if value is not None and not lowest <= value <= highest:
                 raise PretrainError(f"{name} must lie between {lowest} and {highest}, and is {value}.")
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            if self.start_from is not None and not (self.start_from / name).is_file():
+                raise PretrainError(f"{self.start_from} is no folder that a run has left: it has no {name}.")
         if self.context % 64:
             raise PretrainError(f"context must be a multiple of 64, and is {self.context}.")
 
@@ -105,7 +111,12 @@ class PretrainSettings:
     def told(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON: a run is only continued under the same ones."""
         values = {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
-        return {**values, "shape": asdict(self.architecture)}
+        return {**values, "shape": asdict(self.architecture), "start_from": self._start_hash()}
+
+    def _start_hash(self) -> str | None:
+        if self.start_from is None:
+            return None
+        return sha256((self.start_from / "model.safetensors").read_bytes()).hexdigest()
 
 
 _WITHOUT_EFFECT = ("corpus", "out", "compile", "threads")

@@ -41,7 +41,11 @@ def message(
 
 
 def responder(engine: Engine, database: Database, **changes: Any) -> Responder:
-    settings: dict[str, Any] = {"persona": "Be kind.", "sampling": SamplingParams(seed=1), "reply_seconds": 60.0}
+    settings: dict[str, Any] = {
+        "persona": "Be kind.",
+        "sampling": SamplingParams(seed=1),
+        "reply_seconds": 60.0,
+    }
     return Responder(engine, database, **(settings | changes))
 
 
