@@ -139,3 +139,20 @@ def test_accumulating_small_forward_passes_changes_nothing_but_memory(corpus: Pa
     assert losses[0][:3] != losses[1][:3]  # rows are drawn in another order
     assert losses[0][0] == pytest.approx(losses[1][0], abs=0.1)
     assert losses[0][-1] == pytest.approx(losses[1][-1], abs=0.5)
+
+
+def test_a_run_goes_on_from_what_another_has_left(
+    corpus: Path, finished: tuple[PretrainReport, Notebook, Path], tmp_path: Path
+) -> None:
+    report, _, earlier = finished
+    notebook = Notebook()
+    further = pretrain(settings_for(corpus, tmp_path / "out", start_from=earlier, epochs=0), notebook)
+    assert notebook.losses[0] < report.stages[1].held_out_loss + 0.5
+    assert further.stages[0].held_out_loss <= report.stages[1].held_out_loss + 0.05
+    told = json.loads((tmp_path / "out" / "run" / "run.json").read_text())
+    assert len(told["settings"]["start_from"]) == 64
+
+
+def test_a_folder_that_no_run_has_left_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(PretrainError, match=r"is no folder that a run has left: it has no config\.json"):
+        settings_for(corpus, tmp_path / "out", start_from=tmp_path)
