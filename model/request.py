@@ -133,3 +133,5 @@ class EngineHealth:
     """Prompt and reply together."""
     running: int = 0
     waiting: int = 0
+    sampling_defaults: tuple[tuple[str, float], ...] = ()
+    """What the checkpoint itself recommends, by the names of `SamplingParams`; empty where it says nothing."""
