@@ -35,6 +35,7 @@ def pretrain(
     micro_tokens: Annotated[
         int, typer.Option(help="tokens at once on one device; fewer take less memory")
     ] = 8192,
+    optimiser: Annotated[str, typer.Option(help="adamw, or muon for the matrices between")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(help="the highest; default by size")] = None,
     sft_learning_rate_factor: Annotated[float, typer.Option(help="stage 2's highest, as a share")] = 0.3,
     weight_decay: Annotated[float, typer.Option(help="of matrices, not of norms")] = 0.1,

@@ -22,7 +22,9 @@ def choose_mixed(precision: Precision, device: torch.device) -> bool:
         return precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+    return device.type == "cpu" and any(
+        torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16")
+    )
 
 
 def compile_objective(

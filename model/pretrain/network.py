@@ -1,7 +1,7 @@
 """The network and what it minimises. Knows tensors, no text and no files."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from model.pretrain.packing import IGNORED
 from model.pretrain.settings import Size
 from model.pretrain.tokenizer import END_OF_TEXT, TURN_END
+
+CHUNK = 1024
+"""Rows of logits at once: enough for fast matrix products, few enough to stay near the processor."""
 
 
 def load_network(folder: Path) -> PreTrainedModel:
@@ -66,10 +69,50 @@ class Objective(nn.Module):
                 attention_mask=block_diagonal(segments, torch.bfloat16 if self._mixed else torch.float32),
                 use_cache=False,
             ).last_hidden_state
-            logits = self.network.lm_head(hidden)
-        return functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        total: Tensor = summed_cross_entropy(
+            hidden.flatten(0, 1), self.network.lm_head.weight, labels.flatten(), mixed=self._mixed
         )
+        return total
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def summed_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, *, mixed: bool) -> Tensor:
+    """Of the places with a label; the others cost no logits. Not compiled: their number differs each time."""
+    learnt = (labels != IGNORED).nonzero().squeeze(1)
+    total: Tensor = _SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden.index_select(0, learnt), weight, labels.index_select(0, learnt), mixed
+    )
+    return total
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """Logits, their loss and its gradients chunk by chunk: no more than `CHUNK` rows of logits are ever held."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, mixed: bool) -> Tensor:
+        precision = torch.bfloat16 if mixed else torch.float32
+        narrow, matrix = hidden.to(precision), weight.to(precision)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        for_hidden = torch.empty_like(hidden) if wanted else None
+        for_weight = torch.zeros_like(weight) if wanted else None
+        for start in range(0, len(labels), CHUNK):
+            rows, targets = narrow[start : start + CHUNK], labels[start : start + CHUNK, None]
+            logits = functional.linear(rows, matrix).float()
+            logs = functional.log_softmax(logits, dim=-1)
+            total -= logs.gather(1, targets).sum()
+            if for_hidden is not None and for_weight is not None:
+                slope = logs.exp_().scatter_add_(1, targets, logs.new_full((1, 1), -1.0).expand_as(targets))
+                slope = slope.to(precision)
+                for_hidden[start : start + CHUNK] = slope @ matrix
+                for_weight += slope.t() @ rows
+        ctx.save_for_backward(for_hidden, for_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        for_hidden, for_weight = ctx.saved_tensors
+        return for_hidden * slopes[0], for_weight * slopes[0], None, None
 
 
 def block_diagonal(segments: Tensor, dtype: torch.dtype) -> Tensor:

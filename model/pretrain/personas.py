@@ -44,7 +44,7 @@ _SPEAKS_OF_NAMES = re.compile(
     r"\b(?:names?|called|call me|who am i|i am|i['’]m)\b|名|叫|我是|称呼|谁", re.IGNORECASE
 )
 
-DEFAULT_SHARE, OTHER_SHARE, NAMED_SHARE = 0.60, 0.25, 0.25
+DEFAULT_SHARE, OTHER_SHARE, NAMED_SHARE = 0.45, 0.15, 0.20
 
 
 def dress(dialogue: Dialogue) -> Dialogue:

@@ -9,6 +9,7 @@ from model.errors import PretrainError
 
 Precision = Literal["auto", "bf16", "fp32"]
 Switch = Literal["auto", "on", "off"]
+OptimiserName = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class PretrainSettings:
     """Tokens of one optimiser step, over all devices."""
     micro_tokens: int = 8_192
     """Tokens of one forward pass on one device: less takes less memory and changes nothing else."""
+    optimiser: OptimiserName = "adamw"
     learning_rate: float | None = None
     sft_learning_rate_factor: float = 0.3
     warmup: float = 0.03
@@ -82,7 +84,11 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         if self.shape is None and self.size not in SIZES:
             raise PretrainError(f"There is no size {self.size!r}; there are {', '.join(SIZES)}.")
-        for name, choices in (("precision", get_args(Precision)), ("compile", get_args(Switch))):
+        for name, choices in (
+            ("precision", get_args(Precision)),
+            ("compile", get_args(Switch)),
+            ("optimiser", get_args(OptimiserName)),
+        ):
             if getattr(self, name) not in choices:
                 listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
                 raise PretrainError(f"{name} is {listed}, and not {getattr(self, name)!r}.")

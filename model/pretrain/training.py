@@ -18,7 +18,7 @@ from model.pretrain.checkpoint import Checkpoint, Progress, Weights, save_checkp
 from model.pretrain.examples import Examples
 from model.pretrain.folder import RunFolder
 from model.pretrain.network import Objective
-from model.pretrain.optimiser import build_optimiser, learning_rate
+from model.pretrain.optimiser import Optimisers, build_optimiser, learning_rate
 from model.pretrain.packing import Plan, build_batch, endless, learnt_in, plan_epoch
 from model.pretrain.settings import PretrainSettings
 from model.pretrain.watch import Watch
@@ -60,7 +60,7 @@ class Training:
 
     def run_stage(self, stage: Stage, resumed: Checkpoint | None) -> None:
         """Train until the planned steps are done or the held-out loss no longer falls; ends with the best weights."""
-        optimiser = build_optimiser(self.network, self.settings.weight_decay)
+        optimiser = build_optimiser(self.network, self.settings.weight_decay, self.settings.optimiser)
         best = resumed.best if resumed else self.copy_weights()
         if resumed and resumed.optimiser:
             optimiser.load_state_dict(resumed.optimiser)
@@ -87,7 +87,7 @@ class Training:
             seed=(self.settings.seed, stage.number),
         )
 
-    def take_step(self, stage: Stage, plans: list[Plan], optimiser: torch.optim.AdamW) -> float:
+    def take_step(self, stage: Stage, plans: list[Plan], optimiser: Optimisers) -> float:
         """One optimiser step; the loss before it, per learnt token of all devices."""
         started = time.perf_counter()
         accelerator, progress = self.accelerator, self.progress
@@ -104,10 +104,7 @@ class Training:
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         rate = learning_rate(progress.step, stage.steps, peak=stage.peak_rate, warmup=self.settings.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.step(rate)
         value = float(accelerator.reduce(total)) / learnt
         progress.step += 1
         progress.learnt_tokens += learnt

@@ -59,7 +59,7 @@ def test_norms_do_not_decay() -> None:
     network = torch.nn.Sequential(
         torch.nn.Embedding(4, 8), torch.nn.RMSNorm(8), torch.nn.Linear(8, 8, bias=False)
     )
-    matrices, vectors = build_optimiser(network, 0.1).param_groups
+    matrices, vectors = build_optimiser(network, 0.1).parts[0].param_groups
     assert [weight.ndim for weight in matrices["params"]] == [2, 2]
     assert [weight.ndim for weight in vectors["params"]] == [1]
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
