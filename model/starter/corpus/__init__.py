@@ -13,7 +13,7 @@ from model.starter.corpus.words import Language
 
 __all__ = ["COUNT", "Dialogue", "dialogues"]
 
-COUNT = 55_000
+COUNT = 100_000
 """How many dialogues the shipped starter learns from."""
 
 

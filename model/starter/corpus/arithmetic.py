@@ -30,7 +30,7 @@ class Arithmetic:
         """A problem, and perhaps a second one that goes on from its result."""
         if self._random.random() < 0.2:
             return [self._play_small(language, draw_planned("problems", self._random))]
-        deck = self._problems if self._random.random() < 0.7 else self._large
+        deck = self._problems if self._random.random() < 0.82 else self._large
         kind, a, b, c = deck[language].draw()
         in_numerals = self._random.random() < 0.75
         scene = [
