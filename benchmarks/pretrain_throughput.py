@@ -71,20 +71,19 @@ def measure(size: str, rounds: int, steps: int, threads: int | None) -> dict[str
         tokenizer = train_tokenizer(
             tokenizer_texts(corpus), vocabulary=vocabulary, exact=False, context=settings.context
         )
-        turns: dict[str, Turn] = {
-            "parley": _parley(settings, corpus, tokenizer, steps),
-            "plain": _plain(settings, corpus, tokenizer, steps),
-            "trainer": _trainer(settings, corpus, tokenizer, steps),
-        }
-        for turn in turns.values():
-            turn()  # compiles, fills caches
+        device = Accelerator().device
+        turns: dict[str, Turn] = {}
+        for name, build in (("parley", _parley), ("plain", _plain), ("trainer", _trainer)):
+            turns[name] = build(settings, corpus, tokenizer, steps)
+            turns[name]()  # compiles, fills caches
+            if name == "parley":
+                memory = peak_memory(device)  # before the others take any
         speeds: dict[str, list[float]] = {name: [] for name in turns}
         for _ in range(rounds):
             for name, turn in turns.items():
                 tokens, seconds = turn()
                 speeds[name].append(tokens / seconds)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
-    device = Accelerator().device
     network = build_network(settings.architecture, tokenizer, settings.context, seed=0)
     flops = medians["parley"] * flops_per_token(network, SHORTEST_ROW)
     return {
@@ -95,7 +94,7 @@ def measure(size: str, rounds: int, steps: int, threads: int | None) -> dict[str
         "ratio_to_trainer": round(medians["parley"] / medians["trainer"], 3),
         "model_flops_per_second": round(flops),
         "model_flops_utilisation": utilisation(device, flops),
-        "peak_memory_bytes": peak_memory(device),
+        "peak_memory_bytes": memory,
         "rounds": rounds,
     }
 

@@ -46,6 +46,10 @@ def pretrain(
     check_every: Annotated[int | None, typer.Option(help="steps between two checkpoints")] = None,
     patience: Annotated[int, typer.Option(help="checks without a better held-out loss before it stops")] = 5,
     seed: Annotated[int, typer.Option(help="the same seed and corpus give the same model")] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(help="how it is best sampled, for the model's generation_config.json")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(help="as --temperature")] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
     compile: Annotated[str, typer.Option(help="torch.compile: auto, on or off")] = "auto",
     threads: Annotated[int | None, typer.Option(help="processor threads; default all")] = None,

@@ -53,6 +53,15 @@ def build_network(
     return cast(PreTrainedModel, network)
 
 
+def advise_sampling(network: PreTrainedModel, temperature: float | None, top_p: float | None) -> None:
+    """Write into the generation config how the model is best sampled; None says nothing."""
+    advice = {"temperature": temperature, "top_p": top_p}
+    for name, value in advice.items():
+        if value is not None:
+            setattr(network.generation_config, name, value)
+            network.generation_config.do_sample = True  # transformers samples by them only then
+
+
 class Objective(nn.Module):
     """The summed cross-entropy of a micro-batch, in nats; in bfloat16 where `mixed`, weights stay float32."""
 

@@ -17,7 +17,7 @@ from model.pretrain.checkpoint import Checkpoint, Progress, find_checkpoint, loa
 from model.pretrain.corpus import Corpus, Text, load_corpus
 from model.pretrain.devices import choose_mixed, compile_objective, device_name, peak_memory, utilisation
 from model.pretrain.folder import RunFolder, check_folder, continue_folder, create_folder, load_tokenizer
-from model.pretrain.network import Objective, build_network, flops_per_token, load_network
+from model.pretrain.network import Objective, advise_sampling, build_network, flops_per_token, load_network
 from model.pretrain.packing import SHORTEST_ROW
 from model.pretrain.personas import dress
 from model.pretrain.picture import draw_losses
@@ -187,6 +187,7 @@ def _finish(training: Training, corpus: Corpus, tokenizer: PreTrainedTokenizerBa
         device=device_name(device, training.accelerator.num_processes),
     )
     if training.accelerator.is_main_process:
+        advise_sampling(network, settings.temperature, settings.top_p)
         folder.save_model(network.to(torch.bfloat16), tokenizer)
         draw_losses(folder.read_metrics(), [stage.name for stage in report.stages], folder.run / "loss.png")
         folder.finish(report)

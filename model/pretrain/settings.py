@@ -77,6 +77,9 @@ class PretrainSettings:
     patience: int = 5
     """Checks without a better held-out loss after which a stage ends."""
     seed: int = 0
+    temperature: float | None = None
+    """How the finished model is best sampled, for its `generation_config.json`; None leaves it to whoever asks it."""
+    top_p: float | None = None
     precision: Precision = "auto"
     compile: Switch = "auto"
     threads: int | None = None
@@ -144,6 +147,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "check_every": (1, 1_000_000_000),
     "patience": (1, 1_000_000),
     "seed": (0, 2**32 - 1),
+    "temperature": (0.01, 2.0),
+    "top_p": (0.01, 1.0),
     "threads": (1, 4096),
 }
 

@@ -109,6 +109,15 @@ def test_a_run_broken_off_anywhere_in_either_stage_ends_alike(
         assert_alike(whole[0].out, out)
 
 
+def test_a_run_with_muon_goes_on_with_its_momentum(corpus: Path, tmp_path: Path) -> None:
+    settings = settings_for(corpus, tmp_path / "whole", optimiser="muon")
+    pretrain(settings)
+    with pytest.raises(Stopped):
+        pretrain(settings_for(corpus, tmp_path / "broken", optimiser="muon"), Stopper(7))
+    pretrain(settings_for(corpus, tmp_path / "broken", optimiser="muon"))
+    assert_alike(tmp_path / "whole", tmp_path / "broken")
+
+
 def test_a_checkpoint_that_was_not_finished_is_passed_over(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         pretrain(settings_for(corpus, tmp_path / "out"), Stopper(6))

@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.chat_format import ChatFormat
 from model.errors import PretrainError
+from model.pretrain.network import summed_cross_entropy
+from model.pretrain.packing import IGNORED
 from model.pretrain.run import pretrain
 from model.pretrain.settings import PretrainReport
 from model.request import ChatMessage
@@ -156,3 +158,31 @@ def test_a_run_goes_on_from_what_another_has_left(
 def test_a_folder_that_no_run_has_left_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(PretrainError, match=r"is no folder that a run has left: it has no config\.json"):
         settings_for(corpus, tmp_path / "out", start_from=tmp_path)
+
+
+def test_the_folder_says_how_the_model_is_best_sampled(corpus: Path, tmp_path: Path) -> None:
+    for name, advice in (("silent", {}), ("advised", {"temperature": 0.3, "top_p": 0.9})):
+        pretrain(settings_for(corpus, tmp_path / name, epochs=0.1, sft_epochs=0, **advice))
+        told = json.loads((tmp_path / name / "generation_config.json").read_text())
+        assert {key: told.get(key) for key in ("temperature", "top_p") if key in told} == advice
+        network = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert network.generation_config.do_sample is (True if advice else None)
+
+
+def test_the_losses_do_not_depend_on_the_number_of_rows_of_logits_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(50, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    labels = torch.where(torch.rand(50) < 0.4, IGNORED, torch.randint(0, 30, (50,)))
+    logits = torch.nn.functional.linear(hidden, weight)
+    plain = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    expected = torch.autograd.grad(plain * 0.5, (hidden, weight))
+    for chunk in (7, 1000):
+        monkeypatch.setattr("model.pretrain.network.CHUNK", chunk)
+        total = summed_cross_entropy(hidden, weight, labels, mixed=False)
+        assert torch.allclose(total, plain, rtol=1e-5)
+        for ours, theirs in zip(torch.autograd.grad(total * 0.5, (hidden, weight)), expected, strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+    nothing = summed_cross_entropy(hidden, weight, torch.full((50,), IGNORED), mixed=False)
+    assert float(nothing) == 0 and not torch.autograd.grad(nothing, hidden)[0].any()

@@ -63,3 +63,16 @@ def test_norms_do_not_decay() -> None:
     assert [weight.ndim for weight in matrices["params"]] == [2, 2]
     assert [weight.ndim for weight in vectors["params"]] == [1]
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
+
+
+def test_muon_takes_the_matrices_between_the_embedding_and_the_norms() -> None:
+    network = torch.nn.ModuleDict(
+        {
+            "embed_tokens": torch.nn.Embedding(4, 2),
+            "norm": torch.nn.LayerNorm(2),
+            "proj": torch.nn.Linear(2, 2, bias=False),
+        }
+    )
+    adamw, muon = build_optimiser(network, 0.1, "muon").parts
+    assert [tuple(weight.shape) for weight in muon.param_groups[0]["params"]] == [(2, 2)]
+    assert [len(group["params"]) for group in adamw.param_groups] == [1, 2]
