@@ -31,6 +31,9 @@ def pretrain(
     vocabulary: Annotated[int | None, typer.Option(help="tokens that there are; default by size")] = None,
     epochs: Annotated[float, typer.Option(help="stage 1: passes over everything")] = 2.0,
     sft_epochs: Annotated[float, typer.Option(help="stage 2: passes over the dialogues, replies only")] = 2.0,
+    minutes: Annotated[
+        float | None, typer.Option(help="ends after so much training, with the passes that it had time for")
+    ] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="tokens of one step; default by size")] = None,
     micro_tokens: Annotated[
         int, typer.Option(help="tokens at once on one device; fewer take less memory")

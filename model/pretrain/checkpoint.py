@@ -32,6 +32,8 @@ class Progress:
     """In this stage."""
     seconds: float = 0.0
     """Spent in optimiser steps, over all stages."""
+    stage_seconds: float = 0.0
+    """Of these, in this stage."""
     finished: list[StageReport] = field(default_factory=list)
 
     def close_stage(self, name: str, planned_steps: int) -> None:
@@ -49,7 +51,7 @@ class Progress:
         )
         self.stage += 1
         self.step = self.best_step = self.checks_without_better = self.learnt_tokens = 0
-        self.best_loss, self.train_loss = float("inf"), float("nan")
+        self.best_loss, self.train_loss, self.stage_seconds = float("inf"), float("nan"), 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,15 @@ def build_optimiser(network: nn.Module, weight_decay: float, name: OptimiserName
     return Optimisers((adamw, muon))
 
 
-def learning_rate(step: int, steps: int, *, peak: float, warmup: float, floor: float = 0.05) -> float:
-    """For the `step`-th of `steps`, from 0: a line up to `peak`, then half a cosine down to `floor` of it."""
+def learning_rate(
+    step: int, steps: int, *, peak: float, warmup: float, passed: float = 0.0, floor: float = 0.05
+) -> float:
+    """For the `step`-th of `steps`, from 0: a line up to `peak`, then half a cosine down to `floor` of it.
+
+    `passed` is the share of the time that a run with an end in time has used: whichever is further on counts.
+    """
     rising = max(1, round(warmup * steps))
     if step < rising:
         return peak * (step + 1) / rising
-    share = (step - rising) / max(1, steps - rising)
+    share = max((step - rising) / max(1, steps - rising), min(1.0, passed))
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))

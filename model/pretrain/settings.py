@@ -58,6 +58,8 @@ class PretrainSettings:
     """Stage 1, language modelling on everything: passes over the corpus."""
     sft_epochs: float = 2.0
     """Stage 2, replies only: passes over the dialogues. 0 leaves it out."""
+    minutes: float | None = None
+    """Training time after which the run ends, with the passes that it had time for; the learning rate falls in time."""
     batch_tokens: int | None = None
     """Tokens of one optimiser step, over all devices."""
     micro_tokens: int = 8_192
@@ -135,6 +137,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "vocabulary": (SMALLEST_VOCABULARY, 1_000_000),
     "epochs": (0.0, 10_000.0),
     "sft_epochs": (0.0, 10_000.0),
+    "minutes": (0.001, 1_000_000.0),
     "batch_tokens": (64, 100_000_000),
     "micro_tokens": (64, 10_000_000),
     "learning_rate": (1e-7, 1.0),

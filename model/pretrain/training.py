@@ -70,10 +70,13 @@ class Training:
             if progress.checks_without_better >= self.settings.patience:
                 break
             self._record_step(stage, self.take_step(stage, plans, optimiser))
-            if progress.step % stage.check_every == 0 or progress.step == stage.steps:
+            ends = progress.step == stage.steps or self._time_passed() >= 1
+            if progress.step % stage.check_every == 0 or ends:
                 if self._check(stage):
                     best = self.copy_weights()
                 self.save(best, optimiser.state_dict())
+            if ends:
+                break
         self.load_weights(best)
         progress.close_stage(stage.name, stage.steps)
         self.save(best, {})
@@ -103,14 +106,32 @@ class Training:
                 (loss * (accelerator.num_processes / learnt)).backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        rate = learning_rate(progress.step, stage.steps, peak=stage.peak_rate, warmup=self.settings.warmup)
+        rate = learning_rate(
+            progress.step,
+            stage.steps,
+            peak=stage.peak_rate,
+            warmup=self.settings.warmup,
+            passed=self._time_passed(),
+        )
         optimiser.step(rate)
         value = float(accelerator.reduce(total)) / learnt
         progress.step += 1
         progress.learnt_tokens += learnt
         progress.tokens += sum(int(stage.train.lengths[row].sum()) for plan in plans for row in plan.rows)
-        progress.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        progress.seconds += seconds
+        progress.stage_seconds += seconds
         return value
+
+    def _time_passed(self) -> float:
+        """The share of the time left to this stage that it has used; all devices agree on it."""
+        if self.settings.minutes is None:
+            return 0.0
+        progress = self.progress
+        before = progress.seconds - progress.stage_seconds
+        share = progress.stage_seconds / max(1e-9, self.settings.minutes * 60 - before)
+        mean = self.accelerator.reduce(torch.tensor(share, device=self.accelerator.device), reduction="mean")
+        return float(mean)
 
     def _record_step(self, stage: Stage, loss: float) -> None:
         """Keep a running mean over about ten steps, which a resumed run goes on with."""

@@ -131,6 +131,17 @@ def test_a_stage_ends_when_the_held_out_loss_no_longer_falls(corpus: Path, tmp_p
     assert stage.held_out_loss == min(notebook.checks)
 
 
+def test_a_run_ends_when_its_time_has_passed_with_a_low_rate(corpus: Path, tmp_path: Path) -> None:
+    settings = settings_for(corpus, tmp_path / "out", epochs=10_000, minutes=0.02, check_every=1_000_000)
+    notebook = Notebook()
+    report = pretrain(settings, notebook)
+    assert report.seconds == pytest.approx(1.2, abs=0.8)
+    first, second = report.stages
+    assert 1 <= first.steps < first.planned_steps
+    assert second.steps == 1  # no time was left
+    assert len(notebook.checks) == 2
+
+
 def test_accumulating_small_forward_passes_changes_nothing_but_memory(corpus: Path, tmp_path: Path) -> None:
     losses = []
     for micro in (512, 128):

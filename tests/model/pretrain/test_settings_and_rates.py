@@ -55,6 +55,15 @@ def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
     assert rates[-1] == pytest.approx(0.05, abs=0.001)
 
 
+def test_the_learning_rate_falls_with_the_time_where_that_is_further_on() -> None:
+    def rate(step: int, passed: float) -> float:
+        return learning_rate(step, 100, peak=1.0, warmup=0.1, passed=passed)
+
+    assert rate(5, 0.9) == rate(5, 0.0)
+    assert rate(20, 0.9) < rate(20, 0.5) < rate(20, 0.0) == rate(20, 0.1)
+    assert rate(20, 1.0) == rate(20, 7.0) == pytest.approx(0.05)
+
+
 def test_norms_do_not_decay() -> None:
     network = torch.nn.Sequential(
         torch.nn.Embedding(4, 8), torch.nn.RMSNorm(8), torch.nn.Linear(8, 8, bias=False)
