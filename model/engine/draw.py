@@ -20,6 +20,7 @@ NO_TOKEN = -1
 """What a row draws that has no finite score, or one that is no number."""
 _NARROW = 128
 _TOO_NARROW = -2
+_32_BITS = 2**32 - 1
 _BLOCKS_PAY_FROM = 16_384
 _COLDEST = 1e-8
 """Below this temperature, scores divided by it could overflow; the likeliest token is then certain anyway."""
@@ -62,11 +63,11 @@ def draw(
     while True:
         outcomes = _draw_once(scores, tuple(keys), numbers)
         again = []
-        for place, (token, kept) in enumerate(outcomes):
-            if token == _TOO_NARROW:
+        for place, outcome in enumerate(outcomes):
+            if outcome == _TOO_NARROW:
                 again.append(place)
-            else:
-                drawn[rows[place]] = Drawn(token, kept)
+            elif outcome != NO_TOKEN:
+                drawn[rows[place]] = Drawn(outcome & _32_BITS, outcome >> 32)
         if not again:
             return drawn
         scores = scores.index_select(0, torch.tensor(again).to(scores.device))
@@ -81,22 +82,25 @@ def _first_width(knobs: Knobs, hint: int, vocabulary: int) -> int:
         return 0
     if knobs.top_k:
         width = 1 << (knobs.top_k + 8).bit_length()  # some more, since equal scores stand or fall together
-    elif knobs.top_p < 1 or knobs.typical_p < 1:
-        width = _NARROW if hint < _NARROW else _NARROW * 8 if hint < _NARROW * 8 else vocabulary
-    else:
+        return width if width * 2 <= vocabulary else vocabulary
+    if knobs.top_p == 1 and knobs.typical_p == 1:
         return 0
-    return width if width * 2 <= vocabulary else vocabulary
+    width = min(_NARROW, vocabulary)
+    while hint >= width < vocabulary:
+        width = _next_width(width, vocabulary)
+    return width
 
 
 def _next_width(width: int, vocabulary: int) -> int:
-    return width * 8 if width * 16 <= vocabulary else vocabulary
+    """A full sort costs as much as the search for a sixteenth of the vocabulary."""
+    return width * 8 if width * 32 <= vocabulary else vocabulary
 
 
 _Keys = tuple[tuple[Knobs, int], ...]
 
 
-def _draw_once(scores: torch.Tensor, keys: _Keys, numbers: Sequence[float]) -> list[list[int]]:
-    """Pairs of a token and how many had a chance."""
+def _draw_once(scores: torch.Tensor, keys: _Keys, numbers: Sequence[float]) -> list[int]:
+    """As `_outcome` writes it."""
     groups = _groups(keys, scores.device)
     if len(groups) == 1 and groups[0].greedy:
         return _best(scores)
@@ -104,7 +108,7 @@ def _draw_once(scores: torch.Tensor, keys: _Keys, numbers: Sequence[float]) -> l
     uniforms = torch.tensor(numbers, dtype=precise).clamp_(max=_LARGEST_SHARE[precise]).to(scores.device)
     if len(groups) == 1:
         return groups[0].draw(scores, uniforms).tolist()
-    outcomes = torch.empty((len(keys), 2), dtype=torch.long, device=scores.device)
+    outcomes = torch.empty(len(keys), dtype=torch.long, device=scores.device)
     for group in groups:
         own = group.draw(scores.index_select(0, group.rows), uniforms.index_select(0, group.rows))
         outcomes.index_copy_(0, group.rows, own)
@@ -121,12 +125,12 @@ def _groups(keys: _Keys, device: torch.device) -> list["_Group"]:
     return [_Group.of([keys[row] for row in members], members, device) for members in rows.values()]
 
 
-def _best(scores: torch.Tensor) -> list[list[int]]:
+def _best(scores: torch.Tensor) -> list[int]:
     if scores.device.type == "cpu":  # numpy looks at several scores at once, torch at one: 11 us against 127
         array = scores.numpy()
         best = array.argmax(axis=1)
         finite = np.isfinite(array[np.arange(len(best)), best])
-        return [[token if good else NO_TOKEN, 1] for token, good in zip(best.tolist(), finite, strict=True)]
+        return np.where(finite, best, NO_TOKEN).tolist()  # type: ignore[no-any-return]
     return _best_by_block(scores).tolist()
 
 
@@ -134,11 +138,13 @@ def _best_by_block(scores: torch.Tensor) -> torch.Tensor:
     blocks = scores.view(len(scores), -1, BLOCK)
     block = blocks.amax(-1).argmax(-1)
     values, places = blocks[torch.arange(len(scores), device=scores.device), block].max(-1)
-    return _outcome(values.isfinite(), block * BLOCK + places, torch.ones_like(block))
+    return _outcome((block * BLOCK + places).unsqueeze(-1), values.isfinite().unsqueeze(-1))
 
 
-def _outcome(valid: torch.Tensor, tokens: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    return torch.stack((tokens.where(valid, NO_TOKEN), kept), dim=-1)
+def _outcome(chosen: torch.Tensor, valid: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    """One number a row, so that one copy brings all: how many tokens were `kept`, above the token's 32 bits."""
+    chosen = chosen.where(valid, NO_TOKEN).squeeze(-1)
+    return chosen if kept is None else chosen.where(chosen < 0, chosen + (kept << 32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,8 +159,7 @@ class _Group:
     last: torch.Tensor | None
     """The place of the last token in top_k."""
     top_p: torch.Tensor | None
-    below_best: torch.Tensor | None
-    """The logarithm of min_p."""
+    min_p: torch.Tensor | None
     typical_p: torch.Tensor | None
 
     @classmethod
@@ -175,12 +180,12 @@ class _Group:
             inverse=floats([1 / max(row.temperature, _COLDEST) for row in knobs]),
             last=torch.tensor(last).unsqueeze(-1).to(device) if knobs[0].top_k else None,
             top_p=column([row.top_p for row in knobs], 1),
-            below_best=column([math.log(row.min_p) if row.min_p else -math.inf for row in knobs], -math.inf),
+            min_p=column([row.min_p for row in knobs], 0),
             typical_p=column([row.typical_p for row in knobs], 1),
         )
 
     def draw(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """Tokens and how many had a chance (rows x 2)."""
+        """As `_outcome` writes it."""
         if self.greedy:
             return _best_by_block(scores)
         if self.last is None and self.top_p is None:
@@ -189,50 +194,42 @@ class _Group:
 
     def _draw_from_all(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         scores = scores * self.inverse
-        enough = None
-        if self.below_best is not None:
-            scores = _cut(scores, scores.amax(-1, keepdim=True) + self.below_best)
-        kept = torch.zeros_like(self.rows)
-        if self.typical_p is not None:
-            scores, enough, kept = _typical(scores, self.typical_p, self.width)
-        tokens, valid = _invert(scores.softmax(-1), uniforms)
-        if enough is not None and self.width < scores.shape[-1]:
-            tokens = tokens.where(enough, _TOO_NARROW)
-        return _outcome(valid, tokens, kept)
+        if self.min_p is not None:
+            scores = _cut(scores, scores.amax(-1, keepdim=True) + self.min_p.log())
+        if self.typical_p is None:
+            return _outcome(*_invert(scores.softmax(-1), uniforms))
+        scores, enough, kept = _typical(scores, self.typical_p, self.width)
+        chosen, valid = _invert(scores.softmax(-1), uniforms)
+        if self.width < scores.shape[-1]:
+            chosen = chosen.where(enough, _TOO_NARROW)
+        return _outcome(chosen, valid, kept)
 
     def _draw_from_likeliest(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """The likeliest `width` tokens do where none beyond them has a chance."""
-        everything = self.width == scores.shape[-1]
+        """The likeliest `width` tokens do where the last of them has no chance any more."""
         values, tokens = _largest(scores, self.width)
         values = values * self.inverse
-        best, lowest = values[:, :1], values[:, -1:]
-        enough = lowest == -math.inf
+        best = values[:, :1]
         if self.last is not None:
-            cutoff = values.gather(1, self.last)
-            enough = enough | (cutoff > lowest)
-            values = _cut(values, cutoff)
-            shares = values.softmax(-1)
+            shares = _cut(values, values.gather(1, self.last)).softmax(-1)
         else:
             # The share of the likeliest token in all gives the others theirs.
-            share = (scores * self.inverse).softmax(-1).amax(-1, keepdim=True)
-            shares = (values - best).exp_() * share
+            shares = (values - best).exp_() * (scores * self.inverse).softmax(-1).amax(-1, keepdim=True)
         if self.top_p is not None:
-            outside = shares.cumsum(-1) - shares >= self.top_p
-            enough = enough | outside[:, -1:]
-            values = values.masked_fill(outside, -math.inf)
-        kept = (values > -math.inf).sum(-1)
-        if self.below_best is not None:
-            cutoff = best + self.below_best
-            enough = enough | (lowest < cutoff)
-            values = _cut(values, cutoff)
+            shares = shares.masked_fill(shares.cumsum(-1) - shares >= self.top_p, 0)
+        kept = None if self.last is not None else shares.count_nonzero(-1)
+        if self.min_p is not None:
+            shares = shares.masked_fill(shares < shares[:, :1] * self.min_p, 0)
+        chance = shares
         if self.typical_p is not None:
-            values, _, _ = _typical(values, self.typical_p, values.shape[-1])
-        sums = (values - best).to(uniforms.dtype).exp_().cumsum(-1)
-        places = torch.searchsorted(sums, uniforms.unsqueeze(-1) * sums[:, -1:], right=True)
-        chosen = tokens.gather(1, places.clamp_(max=self.width - 1)).squeeze(-1)
-        if not everything:
-            chosen = chosen.where(enough.squeeze(-1), _TOO_NARROW)
-        return _outcome(best.squeeze(-1).isfinite(), chosen, kept)
+            typical, _, _ = _typical(shares.log(), self.typical_p, self.width)
+            chance = typical.exp()
+        sums = chance.cumsum(-1, dtype=uniforms.dtype)
+        total = sums[:, -1:]
+        places = torch.searchsorted(sums, uniforms.unsqueeze(-1) * total, right=True)
+        chosen = tokens.gather(1, places.clamp_(max=self.width - 1))
+        if self.width < scores.shape[-1]:
+            chosen = chosen.where(shares[:, -1:] == 0, _TOO_NARROW)
+        return _outcome(chosen, total > 0, kept)
 
 
 def _cut(scores: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
@@ -273,7 +270,7 @@ def _typical(
     count = (sums < mass).sum(-1, keepdim=True)
     furthest = -nearest.gather(1, count.clamp(max=width - 1))
     enough = (count < width) | (nearest[:, -1:] == -math.inf)
-    return scores.masked_fill(distances > furthest, -math.inf), enough.squeeze(-1), count.squeeze(-1)
+    return scores.masked_fill(distances > furthest, -math.inf), enough, count.squeeze(-1)
 
 
 def _invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -292,4 +289,4 @@ def _invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.
     rows = torch.arange(len(blocks), device=blocks.device)
     inside = blocks[rows, block.squeeze(-1)].to(uniforms.dtype).cumsum(-1)
     place = torch.searchsorted(inside, share * inside[:, -1:], right=True).clamp_(max=BLOCK - 1)
-    return (block * BLOCK + place).squeeze(-1), total.squeeze(-1) > 0
+    return block * BLOCK + place, total > 0

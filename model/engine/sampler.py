@@ -235,7 +235,8 @@ class _Edit:
 
     def ban(self) -> None:
         rows = [(row, ids) for row, sampler in enumerate(self._samplers) for ids in sampler._banned()]
-        self._flat.index_fill_(0, self._places(rows), -torch.inf)
+        if rows:
+            self._flat.index_fill_(0, self._places(rows), -torch.inf)
 
     def constrain(self, vocabulary: int) -> dict[int, BadRequest]:
         """Leave to each row what its constraint allows; a stop token is allowed where the constraint is satisfied."""
