@@ -16,11 +16,18 @@ class Engine(Protocol):
         """Stream the reply. Ends with exactly one `finish`, or raises; closing the generator (`aclose`) cancels."""
         ...
 
+    async def prefetch(self, request: GenerationRequest) -> None:
+        """Compute the prompt of `request` while nothing else is to do, so that a reply to it, or to what follows on
+        it, begins sooner. A hint: returns at once, and a busy engine ignores it."""
+        ...
+
     async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         """The prompt tokens that `messages` take when rendered for a reply."""
         ...
 
-    async def load_adapter(self, ref: AdapterRef) -> None: ...
+    async def load_adapter(self, ref: AdapterRef) -> None:
+        """Make requests with `ref` possible; a name that is loaded already gets new weights, for new requests."""
+        ...
 
     async def health(self) -> EngineHealth: ...
 

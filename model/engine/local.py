@@ -2,13 +2,23 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Messages
 from contextlib import suppress
 
 import torch
 
+from model.constraints import compile_constraint
+from model.engine.fused import fuse_small_ops
+from model.engine.linear import Quantisation, prepare_linears
+from model.engine.lora import Adapters
+from model.engine.memory import open_runner
+from model.engine.runner import Runner
+from model.engine.sampler import Sampler
 from model.engine.sequence import Sequence
+from model.engine.text import ReplyText
+from model.engine.words import TokenTexts
 from model.engine.worker import Worker
 from model.errors import BadRequest, DeadlineExceeded, EngineError
 from model.hardware import compute_threads
@@ -21,7 +31,7 @@ of 6M wrote 11 tokens a second with two threads, and 208 with one."""
 
 
 class LocalEngine:
-    """Serves one loaded model. White space at the start of a reply is dropped."""
+    """Serves one loaded model, whose modules it replaces by faster ones. White space before a reply is dropped."""
 
     def __init__(
         self,
@@ -30,21 +40,61 @@ class LocalEngine:
         context_tokens: int | None = None,
         max_running: int = 8,
         max_waiting: int = 64,
+        cache_bytes: int | None = None,
+        quantise: Quantisation = "none",
+        runner: Runner | None = None,
     ) -> None:
-        """`context_tokens` bounds prompt and reply together; the model's own bound holds in any case."""
+        """`context_tokens` bounds prompt and reply together; the model's own bound holds in any case.
+
+        `cache_bytes` bounds the memory of conversations; None takes a share of what is free. `runner` computes in
+        place of the one that suits the model.
+        """
         self._loaded = loaded
         self._context_tokens = min(context_tokens or loaded.context_tokens, loaded.context_tokens)
-        self._worker = Worker(max_running=max_running, max_waiting=max_waiting, threads=_threads_for(loaded))
+        prepare_linears(loaded.model, quantise=quantise)
+        fuse_small_ops(loaded.model)
+        self._adapters = Adapters(loaded.model, base_version=loaded.version)
+        self._keys: dict[str, str] = {}
+        """Of each adapter by name, the key of the weights that serve it now."""
+        self._users: Counter[str] = Counter()
+        self._words = TokenTexts(loaded.tokenizer)
+        self._worker = Worker(
+            runner or self._open_runner(max_running, cache_bytes),
+            max_running=max_running,
+            max_waiting=max_waiting,
+            threads=_threads_for(loaded),
+        )
+
+    def _open_runner(self, max_running: int, cache_bytes: int | None) -> Runner:
+        return open_runner(
+            self._loaded,
+            self._adapters,
+            context_tokens=self._context_tokens,
+            max_running=max_running,
+            cache_bytes=cache_bytes,
+        )
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
         """See `Engine.generate`. The deadline counts from this call on."""
         return self._generate(request, called_at=time.monotonic())
 
+    async def prefetch(self, request: GenerationRequest) -> None:
+        self._worker.check_alive()
+        prompt = await self._render(request.messages)
+        if len(prompt) < self._context_tokens:
+            sequence = self._sequence(request, prompt, called_at=time.monotonic(), deliver=lambda item: None)
+            self._worker.compute_ahead(sequence)
+
     async def count_tokens(self, messages: Messages[ChatMessage]) -> int:
         return len(await self._render(messages))
 
     async def load_adapter(self, ref: AdapterRef) -> None:
-        raise _no_adapters(ref)
+        """Attach the adapter, or put new weights in its place; replies that are under way keep the old ones."""
+        key = await asyncio.wrap_future(self._worker.call(lambda: self._adapters.attach(ref)))
+        old = self._keys.get(ref.name)
+        self._keys[ref.name] = key
+        if old is not None:
+            self._release_unused(old)
 
     async def health(self) -> EngineHealth:
         """Raises `EngineDied` with the reason when the engine has stopped or was closed."""
@@ -59,6 +109,7 @@ class LocalEngine:
             context_tokens=self._context_tokens,
             running=running,
             waiting=waiting,
+            sampling_defaults=tuple(getattr(self._loaded, "sampling_defaults", {}).items()),
         )
 
     async def close(self) -> None:
@@ -67,21 +118,14 @@ class LocalEngine:
             torch.cuda.empty_cache()
 
     async def _generate(self, request: GenerationRequest, *, called_at: float) -> AsyncGenerator[Delta, None]:
-        if request.adapter is not None:
-            raise _no_adapters(request.adapter)
         self._worker.check_alive()
         prompt = await self._render(request.messages)
         self._check_length(prompt)
         inbox: asyncio.Queue[Delta | EngineError] = asyncio.Queue()
-        sequence = Sequence(
-            self._loaded,
-            request,
-            prompt,
-            context_tokens=self._context_tokens,
-            called_at=called_at,
-            deliver=_deliver_to(inbox),
-        )
+        sequence = self._sequence(request, prompt, called_at=called_at, deliver=_deliver_to(inbox))
         self._worker.submit(sequence)
+        if sequence.adapter is not None:
+            self._users[sequence.adapter] += 1
         try:
             finished = False
             while not finished:
@@ -90,6 +134,53 @@ class LocalEngine:
                 yield delta
         finally:
             self._worker.cancel(sequence)
+            if sequence.adapter is not None:
+                self._users[sequence.adapter] -= 1
+                self._release_unused(sequence.adapter)
+
+    def _sequence(
+        self,
+        request: GenerationRequest,
+        prompt: list[int],
+        *,
+        called_at: float,
+        deliver: Callable[[Delta | EngineError], None],
+    ) -> Sequence:
+        loaded, sampling = self._loaded, request.sampling
+        constraint = sampling.constraint
+        return Sequence(
+            prompt,
+            max_tokens=min(sampling.max_tokens, self._context_tokens - len(prompt)),
+            stop_tokens=loaded.stop_token_ids,
+            sampler=Sampler(
+                sampling,
+                prompt=prompt,
+                vocabulary=int(loaded.model.config.get_text_config().vocab_size),
+                device=loaded.model.device,
+                stop_tokens=loaded.stop_token_ids,
+                words=self._words,
+                constraint=compile_constraint(constraint, loaded.tokenizer) if constraint else None,
+            ),
+            text=ReplyText(loaded.tokenizer, (*sampling.stop, *loaded.format.stop_strings(request.messages))),
+            deliver=deliver,
+            called_at=called_at,
+            conversation=request.conversation,
+            adapter=self._key_of(request.adapter),
+        )
+
+    def _key_of(self, adapter: AdapterRef | None) -> str | None:
+        if adapter is None:
+            return None
+        if adapter.name not in self._keys:
+            known = ", ".join(sorted(self._keys)) or "none"
+            raise BadRequest(f"The adapter {adapter.name!r} is not loaded; loaded: {known}.")
+        return self._keys[adapter.name]
+
+    def _release_unused(self, key: str) -> None:
+        """Weights that another adapter has taken the place of go with the last reply that began with them."""
+        if key not in self._keys.values() and not self._users[key]:
+            with suppress(EngineError):
+                self._worker.call(lambda: self._adapters.release(key))
 
     async def _render(self, messages: Messages[ChatMessage]) -> list[int]:
         return await asyncio.to_thread(self._loaded.format.render, messages)
@@ -127,7 +218,3 @@ async def _next(inbox: asyncio.Queue[Delta | EngineError], deadline: float | Non
     if isinstance(item, EngineError):
         raise item
     return item
-
-
-def _no_adapters(ref: AdapterRef) -> BadRequest:
-    return BadRequest(f"This engine serves its base model alone: it cannot load the adapter {ref.name!r}.")

@@ -1,19 +1,17 @@
-"""One request while it runs: its tokens, its KV cache, its text. Knows no other request and no thread."""
+"""One request while it runs: its tokens, its choices, its text. Knows no other request, no thread and no model."""
 
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as Tokens
 
-import torch
-from transformers import DynamicCache
-
-from model.engine.sampler import Sampler
+from model.engine.drafts import Drafts
+from model.engine.runner import Feed, Place
+from model.engine.sampler import Choice, Sampler
 from model.engine.text import ReplyText
 from model.errors import EngineError
-from model.loading import LoadedModel
-from model.request import Completion, Delta, FinishReason, GenerationRequest
+from model.request import Completion, Delta, FinishReason, TokenLogprobs
 
-PREFILL_TOKENS = 512
-"""Prompt tokens computed at once: a long prompt must not stop the other replies for long."""
+Deliver = Callable[[Delta | EngineError], None]
 
 
 class Sequence:
@@ -21,88 +19,97 @@ class Sequence:
 
     def __init__(
         self,
-        loaded: LoadedModel,
-        request: GenerationRequest,
-        prompt: list[int],
+        prompt: Tokens[int],
         *,
-        context_tokens: int,
+        max_tokens: int,
+        stop_tokens: frozenset[int],
+        sampler: Sampler,
+        text: ReplyText,
+        deliver: Deliver,
         called_at: float,
-        deliver: Callable[[Delta | EngineError], None],
+        conversation: str = "",
+        adapter: str | None = None,
     ) -> None:
-        """`prompt` is shorter than `context_tokens`; `called_at` is a time of `time.monotonic`."""
+        """At most `max_tokens` follow on `prompt`; `called_at` is a time of `time.monotonic`."""
+        self.tokens = list(prompt)
+        self.conversation = conversation
+        self.adapter = adapter
         self.deliver = deliver
         self.cancelled = False
         self.started_at: float | None = None
-        self._model = loaded.model
-        self._sampling = request.sampling
-        self._stop_tokens = loaded.stop_token_ids
-        stops = (*request.sampling.stop, *loaded.format.stop_strings(request.messages))
-        self._text = ReplyText(loaded.tokenizer, stops)
-        self._prompt = prompt
-        self._limit = min(context_tokens, len(prompt) + request.sampling.max_tokens)
+        self.place: Place | None = None
+        self.sampler = sampler
+        self.drafts = Drafts()
+        self._prompt_length = len(prompt)
+        self._limit = len(prompt) + max_tokens
+        self._stop_tokens = stop_tokens
+        self._text = text
         self._called_at = called_at
         self._first_token_at = called_at
+        self._cached = 0
+        self._logprobs: list[TokenLogprobs] = []
 
-    def start(self) -> None:
-        """Take memory. The tokens of prompt and reply share one tensor, of which `_length` are known."""
-        self.started_at = time.monotonic()
-        device = self._model.device
-        self._sampler = Sampler(self._sampling, device)
-        self._tokens = torch.empty((1, self._limit), dtype=torch.long, device=device)
-        self._tokens[0, : len(self._prompt)] = torch.tensor(self._prompt)
-        self._length = len(self._prompt)
-        self._computed = 0
-        self._cache: DynamicCache | None = DynamicCache(config=self._model.config)
-
-    def advance(self) -> Delta | None:
-        """Compute a piece of the prompt, or the next token; None while there is nothing to show.
-
-        Raises `BadRequest` where the model's scores are no numbers.
-        """
-        logits = self._forward()
-        if logits is None:
-            return None
-        return self._accept(self._sampler.choose(self._tokens[:, : self._length], logits))
-
-    def release(self) -> None:
-        self._cache = None
-        self._tokens = torch.empty(0)
-
-    @property
-    def length(self) -> int:
-        """Tokens of the prompt and of the reply so far."""
-        return self._length
+    def begin(self, place: Place) -> None:
+        """`place` knows a beginning of the tokens. Called again when a preempted sequence comes back."""
+        self.place = place
+        if self.started_at is None:
+            self.started_at = time.monotonic()
+            self._cached = place.length
 
     @property
     def generated(self) -> int:
-        return self._length - len(self._prompt)
+        return len(self.tokens) - self._prompt_length
 
-    def _forward(self) -> torch.Tensor | None:
-        """The scores (1 x vocabulary) after all known tokens; None while some of the prompt is left."""
-        end = min(self._length, self._computed + PREFILL_TOKENS)
-        output = self._model(
-            input_ids=self._tokens[:, self._computed : end],
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
+    @property
+    def left(self) -> int:
+        """Tokens that may still be written."""
+        return self._limit - len(self.tokens)
+
+    @property
+    def missing(self) -> int:
+        """Tokens that are not computed: 1 while it writes, more while it reads its prompt."""
+        assert self.place is not None
+        return len(self.tokens) - self.place.length
+
+    def feed(self, most: int, drafts: Tokens[int] = ()) -> Feed:
+        """The next tokens to compute, `most` of the missing ones, and guesses at what follows them."""
+        assert self.place is not None
+        start = self.place.length
+        tokens = self.tokens[start : start + most]
+        complete = start + len(tokens) == len(self.tokens)
+        return Feed(
+            self.place,
+            [*tokens, *drafts] if complete else tokens,
+            scored=1 + len(drafts) if complete else 0,
+            adapter=self.adapter,
         )
-        self._computed = end
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits if end == self._length else None
 
-    def _accept(self, token: int) -> Delta | None:
+    def propose(self) -> list[int]:
+        """Guesses at what follows the next token."""
+        return self.drafts.propose(self.tokens, self.left - 1)
+
+    def accept(self, choice: Choice) -> Delta | None:
+        """Go on with the chosen token; None while there is nothing to show."""
         if not self.generated:
             self._first_token_at = time.monotonic()
-        self._tokens[0, self._length] = token
-        self._length += 1
+        token = choice.token
+        self.tokens.append(token)
+        if choice.logprobs is not None:
+            self._logprobs.append(choice.logprobs)
         if token in self._stop_tokens:
             return self._finish("stop", self._text.flush())
+        self.sampler.accept(token)
         text, stopped = self._text.push(token)
         if stopped:
             return self._finish("stop", text)
-        if self._length == self._limit:
+        if not self.left:
             return self._finish("length", text + self._text.flush())
-        return Delta(text) if text else None
+        return Delta(text, logprobs=self._take_logprobs()) if text else None
+
+    def _take_logprobs(self) -> tuple[TokenLogprobs, ...]:
+        taken = tuple(self._logprobs)
+        self._logprobs.clear()
+        return taken
 
     def _finish(self, reason: FinishReason, text: str) -> Delta:
         assert self.started_at is not None
@@ -110,12 +117,13 @@ class Sequence:
             text,
             Completion(
                 reason=reason,
-                prompt_tokens=len(self._prompt),
+                prompt_tokens=self._prompt_length,
                 completion_tokens=self.generated,
-                cached_tokens=0,
-                seed=self._sampler.seed,
+                cached_tokens=self._cached,
+                seed=self.sampler.seed,
                 queue_seconds=self.started_at - self._called_at,
                 first_token_seconds=self._first_token_at - self._called_at,
                 total_seconds=time.monotonic() - self._called_at,
             ),
+            self._take_logprobs(),
         )

@@ -1,32 +1,42 @@
-"""The engine's one thread: a bounded queue, and a loop that gives every running request one token a step."""
+"""The engine's one thread: a bounded queue into the scheduler, steps while there is work, and what ends it all."""
 
 import logging
 import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import torch
 
+from model.engine.runner import Runner
+from model.engine.scheduler import Scheduler
 from model.engine.sequence import Sequence
-from model.errors import BadRequest, EngineDied, EngineError, Overloaded
+from model.errors import EngineDied, Overloaded
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 SMOOTHING = 0.3
 """Share of the newest reply in the running mean of how long replies take."""
 
 
 class Worker:
-    """Admits requests first come, first served; `max_running` run by turns, `max_waiting` more may wait."""
+    """`max_running` requests run together, `max_waiting` more may wait."""
 
-    def __init__(self, *, max_running: int, max_waiting: int, threads: int) -> None:
-        """`threads` compute one token together, unless OMP_NUM_THREADS says how many."""
+    def __init__(self, runner: Runner, *, max_running: int, max_waiting: int, threads: int) -> None:
+        """`threads` compute one step together, unless OMP_NUM_THREADS says how many."""
+        self._scheduler = Scheduler(runner, max_running=max_running, ended=self._forget)
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._threads = threads
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
+        self._active: dict[Sequence, None] = {}
+        """Every request that was let in and has not ended."""
+        self._new: deque[Sequence] = deque()
+        self._ahead: deque[Sequence] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._mean_seconds: float | None = None
         self._ended: EngineDied | None = None
         self._changed = threading.Condition()
@@ -39,17 +49,34 @@ class Worker:
         """Queue a request. Raises `Overloaded` when the queue is full, `EngineDied` when nothing runs any more."""
         with self._changed:
             self.check_alive()
-            if len(self._running) + len(self._waiting) >= self._max_running + self._max_waiting:
+            if len(self._active) >= self._max_running + self._max_waiting:
                 raise self._overloaded()
-            self._waiting.append(sequence)
+            self._active[sequence] = None
+            self._new.append(sequence)
             self._changed.notify()
 
+    def compute_ahead(self, sequence: Sequence) -> None:
+        """Compute its prompt while nothing else is to do, unless the engine is busy or has ended."""
+        with self._changed:
+            if self._ended is None and not self._active:
+                self._ahead.append(sequence)
+                self._changed.notify()
+
     def cancel(self, sequence: Sequence) -> None:
-        """A running request ends at the next token; one that waits or has ended, at once."""
+        """A running request ends with the step; one that waits or has ended, at once."""
         with self._changed:
             sequence.cancelled = True
-            if sequence in self._waiting:
-                self._waiting.remove(sequence)
+            self._active.pop(sequence, None)
+            self._changed.notify()
+
+    def call(self, function: Callable[[], Result]) -> Future[Result]:
+        """Have the engine's thread call `function` between two steps."""
+        future: Future[Result] = Future()
+        with self._changed:
+            self.check_alive()
+            self._calls.append((function, future))
+            self._changed.notify()
+        return future
 
     def check_alive(self) -> None:
         if self._ended is not None:
@@ -58,7 +85,8 @@ class Worker:
     def count(self) -> tuple[int, int]:
         """Requests that run, and that wait."""
         with self._changed:
-            return len(self._running), len(self._waiting)
+            running = min(len(self._active), self._max_running)
+            return running, len(self._active) - running
 
     def close(self) -> None:
         """End what runs and wait for the thread. Closing twice does nothing."""
@@ -72,107 +100,68 @@ class Worker:
             torch.set_num_threads(self._threads)
         try:
             with torch.inference_mode():
-                while self._wait_for_work():
-                    self.step()
+                while self._take_work():
+                    self._scheduler.step()
         except BaseException as error:
             log.exception("the engine's thread died")
             self._end_all(
                 EngineDied(f"The engine stopped by a fault of its own ({type(error).__name__}: {error}).")
             )
 
-    def step(self) -> None:
-        """Let go of who left, let in who waits, and give each a token."""
-        self._drop_cancelled()
-        self._admit()
-        for sequence in tuple(self._running):
-            self._advance(sequence)
-
-    def _wait_for_work(self) -> bool:
+    def _take_work(self) -> bool:
+        """Wait until there is some; whether the engine goes on."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._running or self._waiting)
-            return self._ended is None
-
-    def _drop_cancelled(self) -> None:
-        for sequence in tuple(self._running):
-            if sequence.cancelled:
-                self._remove(sequence)
-
-    def _admit(self) -> None:
-        with self._changed:
-            places = max(0, self._max_running - len(self._running))
-            admitted = [self._waiting.popleft() for _ in range(min(places, len(self._waiting)))]
-            self._running += admitted
-        for sequence in admitted:
-            sequence.start()
-
-    def _advance(self, sequence: Sequence) -> None:
-        """One token of one request. What only this request suffers from ends only this request."""
-        try:
-            delta = sequence.advance()
-        except BadRequest as error:
-            self._fail(sequence, error)
-            return
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            self._fail(sequence, self._out_of_memory(sequence))
-            return
-        if delta is None:
-            return
-        if delta.finish is not None:  # the place is free by the time that the end is heard of
-            self._remember(delta.finish.total_seconds - delta.finish.queue_seconds)
-            self._remove(sequence)
-        sequence.deliver(delta)
-
-    def _fail(self, sequence: Sequence, error: EngineError) -> None:
-        self._remove(sequence)
-        sequence.deliver(error)
-
-    def _remove(self, sequence: Sequence) -> None:
-        with self._changed:
-            if sequence in self._running:
-                self._running.remove(sequence)
-        sequence.release()
+            self._changed.wait_for(
+                lambda: self._ended or self._new or self._calls or self._ahead or not self._scheduler.idle
+            )
+            self._scheduler.waiting += self._new
+            self._scheduler.ahead += self._ahead
+            calls = list(self._calls)
+            for queue in (self._new, self._ahead, self._calls):
+                queue.clear()
+        for function, future in calls:
+            _fulfil(function, future)
+        return self._ended is None
 
     def _end_all(self, error: EngineDied) -> None:
         with self._changed:
             self._ended = self._ended or error
-            sequences = [*self._running, *self._waiting]
-            self._running.clear()
-            self._waiting.clear()
+            sequences = list(self._active)
+            calls = list(self._calls)
+            self._active.clear()
+            self._calls.clear()
             self._changed.notify()
         for sequence in sequences:
             sequence.deliver(EngineDied(str(error)))
+        for _, future in calls:
+            future.set_exception(error)
 
-    # How long things take
-
-    def _remember(self, seconds: float) -> None:
-        mean = seconds if self._mean_seconds is None else self._mean_seconds
-        self._mean_seconds = mean + SMOOTHING * (seconds - mean)
+    def _forget(self, sequence: Sequence) -> None:
+        """It has ended, well or not: its place in the queue is free."""
+        with self._changed:
+            known = self._active.pop(sequence, self) is None
+        if known and sequence.started_at is not None:
+            seconds = time.monotonic() - sequence.started_at
+            mean = seconds if self._mean_seconds is None else self._mean_seconds
+            self._mean_seconds = mean + SMOOTHING * (seconds - mean)
 
     def _overloaded(self) -> Overloaded:
         """Place comes free when one of the running requests ends. Before any has, it takes as long again."""
         now = time.monotonic()
-        oldest = max((now - s.started_at for s in self._running if s.started_at is not None), default=0.0)
-        seconds = max(1.0, (oldest if self._mean_seconds is None else self._mean_seconds) / self._max_running)
+        started = [s.started_at for s in self._active if s.started_at is not None]
+        oldest = now - min(started, default=now)
+        mean = oldest if self._mean_seconds is None else self._mean_seconds
+        seconds = max(1.0, mean / self._max_running)
+        running, waiting = self.count()
         return Overloaded(
-            f"{len(self._running)} replies are being written and {len(self._waiting)} wait, which is all that the "
-            f"queue holds. Please try again in about {seconds:.0f} s.",
+            f"{running} replies are being written and {waiting} wait, which is all that the queue holds. "
+            f"Please try again in about {seconds:.0f} s.",
             retry_after=seconds,
         )
 
-    def _out_of_memory(self, sequence: Sequence) -> EngineError:
-        sequence.release()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        others = len(self._running) - 1
-        message = f"The memory does not hold the {sequence.length:,} tokens of this conversation"
-        if not others:
-            return BadRequest(f"{message}: it must be shorter.")
-        seconds = max(1.0, self._mean_seconds or 1.0)
-        return Overloaded(f"{message} beside {others} other replies. Please try again.", retry_after=seconds)
 
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On a processor it is a plain RuntimeError of the allocator."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def _fulfil(function: Callable[[], Result], future: Future[Result]) -> None:
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)

@@ -49,6 +49,7 @@ class FakeEngine:
         self, *answers: str | Answer, default: str | None = None, health: EngineHealth = HEALTH
     ) -> None:
         self.requests: list[GenerationRequest] = []
+        self.prefetched: list[GenerationRequest] = []
         self.cancelled: list[GenerationRequest] = []
         """Requests whose iterator was closed before its end."""
         self._answers = deque(answers)
@@ -62,6 +63,10 @@ class FakeEngine:
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
         return self._generate(request, called_at=time.monotonic())
+
+    async def prefetch(self, request: GenerationRequest) -> None:
+        self._check_open()
+        self.prefetched.append(request)
 
     async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         return sum(len(message.content.split()) + 1 for message in messages)

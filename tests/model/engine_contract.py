@@ -55,6 +55,11 @@ class EngineContract:
         assert drawn is not None
         SamplingParams(seed=drawn.seed)
 
+    async def test_a_prefetched_prompt_gives_the_same_reply(self, engine: Engine) -> None:
+        alone = text_of(await collect(engine, ask()))
+        await engine.prefetch(ask())
+        assert text_of(await collect(engine, ask())) == alone
+
     async def test_longer_prompts_count_more_tokens(self, engine: Engine) -> None:
         assert await engine.count_tokens((*HELLO, *HELLO)) > await engine.count_tokens(HELLO) > 0
 
