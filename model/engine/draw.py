@@ -6,13 +6,16 @@ values and number alone.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
+
+Floats = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.int64]
 
 BLOCK = 64
 """Scores come in whole blocks: `pad_width` more of them, all minus infinity, where the vocabulary does not divide."""
@@ -20,7 +23,6 @@ NO_TOKEN = -1
 """What a row draws that has no finite score, or one that is no number."""
 _NARROW = 128
 _TOO_NARROW = -2
-_32_BITS = 2**32 - 1
 _BLOCKS_PAY_FROM = 16_384
 _COLDEST = 1e-8
 """Below this temperature, scores divided by it could overflow; the likeliest token is then certain anyway."""
@@ -64,13 +66,13 @@ def draw(
         outcomes = _draw_once(scores, tuple(keys), numbers)
         again = []
         for place, outcome in enumerate(outcomes):
-            if outcome == _TOO_NARROW:
+            if outcome.token == _TOO_NARROW:
                 again.append(place)
-            elif outcome != NO_TOKEN:
-                drawn[rows[place]] = Drawn(outcome & _32_BITS, outcome >> 32)
+            else:
+                drawn[rows[place]] = outcome
         if not again:
             return drawn
-        scores = scores.index_select(0, torch.tensor(again).to(scores.device))
+        scores = scores.index_select(0, torch.tensor(again).to(scores.device, non_blocking=True))
         rows = [rows[place] for place in again]
         keys = [(keys[place][0], _next_width(keys[place][1], vocabulary)) for place in again]
         numbers = [numbers[place] for place in again]
@@ -99,137 +101,164 @@ def _next_width(width: int, vocabulary: int) -> int:
 _Keys = tuple[tuple[Knobs, int], ...]
 
 
-def _draw_once(scores: torch.Tensor, keys: _Keys, numbers: Sequence[float]) -> list[int]:
-    """As `_outcome` writes it."""
+def _draw_once(scores: torch.Tensor, keys: _Keys, numbers: Sequence[float]) -> list[Drawn]:
+    """All groups are begun before the first is waited for."""
     groups = _groups(keys, scores.device)
-    if len(groups) == 1 and groups[0].greedy:
-        return _best(scores)
-    precise = torch.float32 if scores.device.type == "mps" else torch.float64
-    uniforms = torch.tensor(numbers, dtype=precise).clamp_(max=_LARGEST_SHARE[precise]).to(scores.device)
     if len(groups) == 1:
-        return groups[0].draw(scores, uniforms).tolist()
-    outcomes = torch.empty(len(keys), dtype=torch.long, device=scores.device)
+        return groups[0].begin(scores, numbers)()
+    begun = []
     for group in groups:
-        own = group.draw(scores.index_select(0, group.rows), uniforms.index_select(0, group.rows))
-        outcomes.index_copy_(0, group.rows, own)
-    return outcomes.tolist()
+        own = [numbers[row] for row in group.rows]
+        begun.append(group.begin(scores.index_select(0, group.places), own))
+    drawn = [Drawn(NO_TOKEN, 0)] * len(keys)
+    for group, finish in zip(groups, begun, strict=True):
+        for row, outcome in zip(group.rows, finish(), strict=True):
+            drawn[row] = outcome
+    return drawn
 
 
 @lru_cache(maxsize=64)
 def _groups(keys: _Keys, device: torch.device) -> list["_Group"]:
     """Rows that take the same steps at the same width. A batch seldom changes, so its tensors are kept."""
-    rows: dict[tuple[object, ...], list[int]] = {}
+    rows: dict[tuple[int, bool, bool, bool], list[int]] = {}
     for row, (knobs, width) in enumerate(keys):
-        kind = ("greedy",) if knobs.temperature == 0 else (width, knobs.top_k > 0, knobs.top_p < 1)
+        kind = (width, knobs.temperature == 0, knobs.top_k > 0, knobs.top_p < 1)
         rows.setdefault(kind, []).append(row)
-    return [_Group.of([keys[row] for row in members], members, device) for members in rows.values()]
+    return [_group([keys[row] for row in members], members, device) for members in rows.values()]
 
 
-def _best(scores: torch.Tensor) -> list[int]:
-    if scores.device.type == "cpu":  # numpy looks at several scores at once, torch at one: 11 us against 127
-        array = scores.numpy()
-        best = array.argmax(axis=1)
-        finite = np.isfinite(array[np.arange(len(best)), best])
-        return np.where(finite, best, NO_TOKEN).tolist()  # type: ignore[no-any-return]
-    return _best_by_block(scores).tolist()
+def _group(keys: list[tuple[Knobs, int]], rows: list[int], device: torch.device) -> "_Group":
+    knobs, width = [row for row, _ in keys], keys[0][1]
+    if knobs[0].temperature == 0:
+        return _Greedy(rows, device)
+    if knobs[0].top_k or knobs[0].top_p < 1:
+        return _FromLikeliest(rows, device, knobs, width)
+    return _FromAll(rows, device, knobs, width)
 
 
-def _best_by_block(scores: torch.Tensor) -> torch.Tensor:
-    blocks = scores.view(len(scores), -1, BLOCK)
-    block = blocks.amax(-1).argmax(-1)
-    values, places = blocks[torch.arange(len(scores), device=scores.device), block].max(-1)
-    return _outcome((block * BLOCK + places).unsqueeze(-1), values.isfinite().unsqueeze(-1))
-
-
-def _outcome(chosen: torch.Tensor, valid: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-    """One number a row, so that one copy brings all: how many tokens were `kept`, above the token's 32 bits."""
-    chosen = chosen.where(valid, NO_TOKEN).squeeze(-1)
-    return chosen if kept is None else chosen.where(chosen < 0, chosen + (kept << 32))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Group:
-    """Rows that are drawn together. Values stand in columns (rows x 1); None is off for all of them."""
+    """Rows that are drawn together. Values of the rows stand in columns (rows x 1); None is off for all of them."""
 
-    rows: torch.Tensor
-    greedy: bool
-    width: int
-    inverse: torch.Tensor
-    """1 / temperature."""
-    last: torch.Tensor | None
-    """The place of the last token in top_k."""
-    top_p: torch.Tensor | None
-    min_p: torch.Tensor | None
-    typical_p: torch.Tensor | None
+    def __init__(self, rows: list[int], device: torch.device) -> None:
+        self.rows = rows
+        self.places = torch.tensor(rows).to(device)
 
-    @classmethod
-    def of(cls, keys: list[tuple[Knobs, int]], rows: list[int], device: torch.device) -> "_Group":
-        def column(values: list[float], off: float) -> torch.Tensor | None:
-            return None if all(value == off for value in values) else floats(values)
+    def begin(self, scores: torch.Tensor, numbers: Sequence[float]) -> Callable[[], list[Drawn]]:
+        """Queue the work on the device. The function that is given back waits for it."""
+        raise NotImplementedError
 
-        def floats(values: list[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float32).unsqueeze(-1).to(device)
 
-        knobs = [row for row, _ in keys]
-        width = keys[0][1]
-        last = [min(row.top_k, width) - 1 for row in knobs]
-        return cls(
-            rows=torch.tensor(rows).to(device),
-            greedy=knobs[0].temperature == 0,
-            width=width,
-            inverse=floats([1 / max(row.temperature, _COLDEST) for row in knobs]),
-            last=torch.tensor(last).unsqueeze(-1).to(device) if knobs[0].top_k else None,
-            top_p=column([row.top_p for row in knobs], 1),
-            min_p=column([row.min_p for row in knobs], 0),
-            typical_p=column([row.typical_p for row in knobs], 1),
+class _Greedy(_Group):
+    def begin(self, scores: torch.Tensor, numbers: Sequence[float]) -> Callable[[], list[Drawn]]:
+        # numpy looks at several scores at once, torch on the processor at one: 11 us against 127.
+        on_host = scores.device.type == "cpu"
+        tokens = torch.from_numpy(scores.numpy().argmax(axis=1)) if on_host else scores.argmax(-1)
+        values = scores.gather(1, tokens.unsqueeze(-1)).squeeze(-1)
+        chosen = tokens.where(values.isfinite(), NO_TOKEN)
+        return lambda: [Drawn(token, 0) for token in chosen.tolist()]
+
+
+class _FromAll(_Group):
+    """Neither top_k nor top_p: every token has its chance, or every one that min_p and typical_p leave."""
+
+    def __init__(self, rows: list[int], device: torch.device, knobs: list[Knobs], width: int) -> None:
+        super().__init__(rows, device)
+        self._width = width
+        self._inverse = _moved(_inverse_temperatures(knobs), device)
+        min_p = _column([row.min_p for row in knobs], off=0)
+        typical_p = _column([row.typical_p for row in knobs], off=1)
+        self._min_p = None if min_p is None else _moved(min_p, device)
+        self._typical_p = None if typical_p is None else _moved(typical_p, device)
+
+    def begin(self, scores: torch.Tensor, numbers: Sequence[float]) -> Callable[[], list[Drawn]]:
+        scores = scores * self._inverse
+        if self._min_p is not None:
+            scores = _cut(scores, scores.amax(-1, keepdim=True) + self._min_p.log())
+        if self._typical_p is None:
+            enough = kept = torch.ones_like(self.places)
+        else:
+            scores, enough, kept = _typical(scores, self._typical_p, self._width)
+        precise = torch.float32 if scores.device.type == "mps" else torch.float64
+        uniforms = torch.tensor(numbers, dtype=precise).clamp_(max=_LARGEST_SHARE[precise])
+        tokens, valid = _invert(scores.softmax(-1), uniforms.to(scores.device, non_blocking=True))
+        if self._typical_p is not None and self._width < scores.shape[-1]:
+            tokens = tokens.where(enough, _TOO_NARROW)
+        outcomes = torch.stack((tokens.where(valid, NO_TOKEN), kept), dim=-1)
+        return lambda: [Drawn(token, width) for token, width in outcomes.tolist()]
+
+
+class _FromLikeliest(_Group):
+    """The likeliest `width` tokens, which do where the last of them has no chance any more.
+
+    The device finds them; what follows is so little that the host is quicker than the device's queue.
+    """
+
+    def __init__(self, rows: list[int], device: torch.device, knobs: list[Knobs], width: int) -> None:
+        super().__init__(rows, device)
+        self._width = width
+        self._inverse = _inverse_temperatures(knobs)
+        self._inverse_there = _moved(self._inverse, device)
+        # The place of the last token in top_k.
+        self._last = np.array([[min(row.top_k, width) - 1] for row in knobs]) if knobs[0].top_k else None
+        self._top_p = _column([row.top_p for row in knobs], off=1)
+        self._min_p = _column([row.min_p for row in knobs], off=0)
+        self._typical_p = _column([row.typical_p for row in knobs], off=1)
+
+    def begin(self, scores: torch.Tensor, numbers: Sequence[float]) -> Callable[[], list[Drawn]]:
+        values, tokens = _largest(scores, self._width)
+        shares = None if self._last is not None else (scores * self._inverse_there).softmax(-1).amax(-1)
+        everything = self._width == scores.shape[-1]
+        return lambda: self._finish(
+            values.cpu().numpy(),
+            tokens.cpu().numpy(),
+            None if shares is None else shares.cpu().numpy(),
+            np.array(numbers),
+            everything=everything,
         )
 
-    def draw(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """As `_outcome` writes it."""
-        if self.greedy:
-            return _best_by_block(scores)
-        if self.last is None and self.top_p is None:
-            return self._draw_from_all(scores, uniforms)
-        return self._draw_from_likeliest(scores, uniforms)
+    def _finish(
+        self, values: Floats, tokens: Ids, best_shares: Floats | None, numbers: Floats, *, everything: bool
+    ) -> list[Drawn]:
+        """`best_shares` is how much of all probability the likeliest token has."""
+        with np.errstate(invalid="ignore"):  # what is no number shows in the sum
+            weights = np.exp((values - values[:, :1]) * self._inverse)  # 1 for the likeliest token
+        if self._last is not None:
+            weights[values < np.take_along_axis(values, self._last, axis=1)] = 0
+        if self._top_p is not None:
+            sums = weights.cumsum(axis=1)
+            total = sums[:, -1:] if best_shares is None else 1 / best_shares[:, None]
+            weights[sums - weights >= self._top_p * total] = 0
+        kept = (
+            (weights > 0).sum(axis=1) if best_shares is not None else np.zeros(len(weights), dtype=np.int64)
+        )
+        if self._min_p is not None:
+            weights[weights < self._min_p] = 0
+        too_narrow = (weights[:, -1] > 0) & (not everything)
+        if self._typical_p is not None:
+            weights = self._typical(weights)
+        sums = weights.cumsum(axis=1)
+        places = (sums <= numbers[:, None] * sums[:, -1:]).sum(axis=1)
+        chosen = tokens[np.arange(len(tokens)), np.minimum(places, self._width - 1)]
+        chosen = np.where(sums[:, -1] > 0, np.where(too_narrow, _TOO_NARROW, chosen), NO_TOKEN)
+        return [Drawn(token, width) for token, width in zip(chosen.tolist(), kept.tolist(), strict=True)]
 
-    def _draw_from_all(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        scores = scores * self.inverse
-        if self.min_p is not None:
-            scores = _cut(scores, scores.amax(-1, keepdim=True) + self.min_p.log())
-        if self.typical_p is None:
-            return _outcome(*_invert(scores.softmax(-1), uniforms))
-        scores, enough, kept = _typical(scores, self.typical_p, self.width)
-        chosen, valid = _invert(scores.softmax(-1), uniforms)
-        if self.width < scores.shape[-1]:
-            chosen = chosen.where(enough, _TOO_NARROW)
-        return _outcome(chosen, valid, kept)
+    def _typical(self, weights: Floats) -> Floats:
+        with np.errstate(divide="ignore"):
+            logarithms = torch.from_numpy(np.log(weights))
+        scores, _, _ = _typical(logarithms, torch.from_numpy(self._typical_p), self._width)
+        return scores.exp().numpy()
 
-    def _draw_from_likeliest(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """The likeliest `width` tokens do where the last of them has no chance any more."""
-        values, tokens = _largest(scores, self.width)
-        values = values * self.inverse
-        best = values[:, :1]
-        if self.last is not None:
-            shares = _cut(values, values.gather(1, self.last)).softmax(-1)
-        else:
-            # The share of the likeliest token in all gives the others theirs.
-            shares = (values - best).exp_() * (scores * self.inverse).softmax(-1).amax(-1, keepdim=True)
-        if self.top_p is not None:
-            shares = shares.masked_fill(shares.cumsum(-1) - shares >= self.top_p, 0)
-        kept = None if self.last is not None else shares.count_nonzero(-1)
-        if self.min_p is not None:
-            shares = shares.masked_fill(shares < shares[:, :1] * self.min_p, 0)
-        chance = shares
-        if self.typical_p is not None:
-            typical, _, _ = _typical(shares.log(), self.typical_p, self.width)
-            chance = typical.exp()
-        sums = chance.cumsum(-1, dtype=uniforms.dtype)
-        total = sums[:, -1:]
-        places = torch.searchsorted(sums, uniforms.unsqueeze(-1) * total, right=True)
-        chosen = tokens.gather(1, places.clamp_(max=self.width - 1))
-        if self.width < scores.shape[-1]:
-            chosen = chosen.where(shares[:, -1:] == 0, _TOO_NARROW)
-        return _outcome(chosen, total > 0, kept)
+
+def _inverse_temperatures(knobs: list[Knobs]) -> Floats:
+    return np.array([[1 / max(row.temperature, _COLDEST)] for row in knobs])
+
+
+def _column(values: list[float], *, off: float) -> Floats | None:
+    return None if all(value == off for value in values) else np.array(values)[:, None]
+
+
+def _moved(column: Floats, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(column).float().to(device)
 
 
 def _cut(scores: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
@@ -270,7 +299,7 @@ def _typical(
     count = (sums < mass).sum(-1, keepdim=True)
     furthest = -nearest.gather(1, count.clamp(max=width - 1))
     enough = (count < width) | (nearest[:, -1:] == -math.inf)
-    return scores.masked_fill(distances > furthest, -math.inf), enough, count.squeeze(-1)
+    return scores.masked_fill(distances > furthest, -math.inf), enough.squeeze(-1), count.squeeze(-1)
 
 
 def _invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -289,4 +318,4 @@ def _invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.
     rows = torch.arange(len(blocks), device=blocks.device)
     inside = blocks[rows, block.squeeze(-1)].to(uniforms.dtype).cumsum(-1)
     place = torch.searchsorted(inside, share * inside[:, -1:], right=True).clamp_(max=BLOCK - 1)
-    return block * BLOCK + place, total > 0
+    return (block * BLOCK + place).squeeze(-1), total.squeeze(-1) > 0

@@ -8,10 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     NoRepeatNGramLogitsProcessor,
+    PreTrainedTokenizerFast,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
@@ -136,7 +138,7 @@ def chi_squared_share(observed: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("values", CONTROLS, ids=str)
 def test_the_sampled_distribution_is_that_of_transformers(values: dict[str, Any]) -> None:
-    draws = 8000
+    draws = 3000
     logits = scores(64)
     sampling = replace(PLAIN, **values)
     batch = [sampler(replace(sampling, seed=seed)) for seed in range(draws)]
@@ -157,7 +159,7 @@ def test_a_part_of_the_vocabulary_does_for_the_whole(
     values: dict[str, Any], spread: float, vocabulary: int
 ) -> None:
     """With evenly spaced numbers instead of random ones, each token comes as often as its probability says."""
-    draws = 200
+    draws = 200 if vocabulary < 1000 else 50
     sampling = replace(PLAIN, **values)
     logits = scores(vocabulary, spread=spread).bfloat16().float()  # with many equal scores
     expected = transformers_distribution(
@@ -184,6 +186,21 @@ def test_a_part_of_the_vocabulary_does_for_the_whole(
             assert float(chosen_before.double().mean()) == pytest.approx(
                 float(expected[before].sum()), abs=1.01 / draws
             )
+
+
+@pytest.mark.parametrize("vocabulary", [384, 40_000])
+@pytest.mark.parametrize(
+    "values", [{"top_p": 0.9}, {"typical_p": 0.9}, {"top_p": 0.99, "min_p": 0.001}], ids=str
+)
+def test_where_the_search_begins_changes_nothing(values: dict[str, Any], vocabulary: int) -> None:
+    logits = scores(vocabulary, rows=20).double().add(torch.arange(vocabulary) * 1e-5).float()
+    logits *= torch.linspace(0.2, 2, 20).unsqueeze(-1)
+    sampling = replace(PLAIN, **values)
+    knobs = [Knobs(1.0, 0, sampling.top_p, sampling.min_p, sampling.typical_p)] * 20
+    numbers = torch.rand(20, generator=torch.Generator().manual_seed(4)).tolist()
+    hints = ([0] * 20, [200] * 20, [5000] * 20, [vocabulary] * 20, list(range(0, 10_000, 500)))
+    texts = {tuple(token for token, _ in draw(logits, knobs, numbers, hint)) for hint in hints}
+    assert len(texts) == 1
 
 
 def test_presence_and_frequency_count_the_reply_and_not_the_prompt() -> None:
@@ -253,22 +270,35 @@ def test_the_scores_of_the_caller_stay_as_they_are() -> None:
 # Seeds and neighbours
 
 
-def test_a_seed_gives_the_same_text_in_any_batch() -> None:
-    alone = write(sampler(replace(EVERYTHING, seed=11)), 40)
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        EVERYTHING,
+        PLAIN,
+        GREEDY,
+        replace(PLAIN, top_p=0.9),
+        replace(PLAIN, typical_p=0.9),
+        replace(PLAIN, min_p=0.1, frequency_penalty=1.0),
+    ],
+    ids=["everything", "plain", "greedy", "top_p", "typical_p", "min_p"],
+)
+def test_a_seed_gives_the_same_text_in_any_batch(sampling: SamplingParams) -> None:
+    sampling = replace(sampling, seed=11)
+    alone = write(sampler(sampling), 30)
     others = [replace(PLAIN, **values) for values in CONTROLS]
     for partners in (others[:1], others[:7], others):
-        batch = [sampler(replace(EVERYTHING, seed=11)), *(sampler(other) for other in partners)]
+        batch = [sampler(sampling), *(sampler(other) for other in partners)]
         written = []
-        for position in range(40):
-            own = scores(64, seed=1 + position)
-            rows = torch.cat((own, scores(64, rows=len(partners), seed=500 + position)))
+        for position in range(30):
+            rows = torch.cat(
+                (scores(64, seed=1 + position), scores(64, rows=len(partners), seed=500 + position))
+            )
             turn = position % len(batch)  # no place in the batch is special
-            chosen = choose(batch[turn:] + batch[:turn], rows.roll(-turn, 0))
-            for who, choice in zip(batch[turn:] + batch[:turn], chosen, strict=True):
-                assert isinstance(choice, Choice)
-                who.accept(choice.token)
-                if who is batch[0]:
-                    written.append(choice.token)
+            turned = batch[turn:] + batch[:turn]
+            for who, choice in zip(turned, choose(turned, rows.roll(-turn, 0)), strict=True):
+                if isinstance(choice, Choice):
+                    who.accept(choice.token)
+                    written += [choice.token] if who is batch[0] else []
         assert written == alone
 
 
@@ -420,6 +450,33 @@ def test_the_bytes_of_tokens_are_what_the_tokenizer_decodes(written: list[int]) 
         texts = token_texts(tokenizer)
         decoded = tokenizer.decode(within, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert b"".join(map(texts.bytes_of, within)).decode(errors="replace") == decoded
+
+
+def test_tokens_of_the_sentencepiece_kind_have_their_bytes() -> None:
+    vocabulary = {"<unk>": 0, "<s>": 1, "\u2581Hi": 2, "\u2581": 3, "th": 4, "ere": 5}
+    vocabulary |= {f"<0x{byte:02X}>": 6 + byte for byte in range(256)}
+    backend = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    backend.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(content=" ", left=1),
+        ]
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", unk_token="<unk>")
+    texts = token_texts(tokenizer)
+    written = [1, 2, 3, 4, 5, *(6 + byte for byte in "好é".encode())]
+    assert b"".join(map(texts.bytes_of, written)).decode() == " Hi there好é"
+    assert tokenizer.decode(written, skip_special_tokens=True) == "Hi there好é"
+
+
+def test_tokens_of_another_kind_are_read_by_decoding_them() -> None:
+    vocabulary = {"a": 0, "word": 1, "##ly": 2, "[UNK]": 3}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.decoder = decoders.WordPiece(prefix="##")
+    texts = token_texts(PreTrainedTokenizerFast(tokenizer_object=backend))
+    assert [texts.bytes_of(token) for token in (0, 1, 2)] == [b" a", b" word", b"ly"]
 
 
 def test_special_tokens_and_unknown_rows_have_no_text() -> None:
