@@ -10,14 +10,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
 
 from benchmarks.starter_heldout import HeldOutPrompt, Language, faults_of, find_overlap, load_prompts
 from bot.settings import DEFAULT_PERSONA, Settings
 from model.errors import BadRequest, ModelError
 from model.protocol import Engine
-from model.request import ChatMessage, Completion, GenerationRequest, SamplingParams
+from model.request import ChatMessage, Completion, EngineHealth, GenerationRequest, SamplingParams
 
 SEED = 20_260
 STARTS = 3
@@ -62,10 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _told(options: argparse.Namespace) -> str:
-    sampling = default_sampling(seed=options.seed)
-    if options.temperature is not None:
-        sampling = replace(sampling, temperature=options.temperature)
-    report = measure(options.model, sampling, failures=options.show_failures)
+    changes = {} if options.temperature is None else {"temperature": options.temperature}
+    report = measure(options.model, seed=options.seed, changes=changes, failures=options.show_failures)
     return json.dumps(asdict(report), ensure_ascii=False) if options.json else "\n".join(_lines(report))
 
 
@@ -76,24 +75,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
     parser.add_argument("--show-failures", type=int, default=0, metavar="N", help="show N that fell short")
-    parser.add_argument("--temperature", type=float, help="0 is greedy; the bot's default where left out")
+    parser.add_argument("--temperature", type=float, help="0 is greedy; what the bot uses where left out")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--say-hello", action="store_true", help="load, answer hello once, print it and end")
     return parser
 
 
-def default_sampling(*, seed: int) -> SamplingParams:
-    """The bot's own defaults, whatever the environment says, with a fixed seed."""
+def default_sampling(*, seed: int, recommended: Mapping[str, float] = MappingProxyType({})) -> SamplingParams:
+    """The bot's own defaults, whatever the environment says, but what the model recommends; with a fixed seed."""
     names = [field.name for field in fields(SamplingParams) if field.name in Settings.model_fields]
     defaults = {name: Settings.model_fields[name].default for name in names}
-    return SamplingParams.from_mapping({**defaults, "seed": seed})
+    given = {name: value for name, value in defaults.items() if value is not None}
+    return SamplingParams.from_mapping({**given, **recommended, "seed": seed})
 
 
-def measure(model: str, sampling: SamplingParams, *, failures: int) -> Report:
+def measure(model: str, *, seed: int, changes: Mapping[str, float], failures: int) -> Report:
     """Ask everything, then time the first reply in fresh processes. Raises `ModelError` if nothing can serve."""
     prompts = load_prompts()
     started = time.perf_counter()
-    outcomes, served_by, device = asyncio.run(_open_and_ask(model, prompts, sampling))
+    outcomes, health, sampling = asyncio.run(_open_and_ask(model, prompts, seed, changes))
     asking = time.perf_counter() - started
     first_reply = statistics.median(first_reply_seconds(model) for _ in range(STARTS))
     failed = spread([outcome for outcome in outcomes if outcome.faults], failures)
@@ -107,8 +107,8 @@ def measure(model: str, sampling: SamplingParams, *, failures: int) -> Report:
         heldout_texts=sum(len(prompt.turns) for prompt in prompts),
         first_reply_seconds=round(first_reply, 3),
         asking_seconds=round(asking, 1),
-        model=served_by,
-        device=device,
+        model=health.model,
+        device=health.device,
         sampling=asdict(sampling),
         topics=_count_topics(outcomes),
         failures=[_as_row(outcome) for outcome in failed],
@@ -119,12 +119,13 @@ def measure(model: str, sampling: SamplingParams, *, failures: int) -> Report:
 
 
 async def _open_and_ask(
-    model: str, prompts: Sequence[HeldOutPrompt], sampling: SamplingParams
-) -> tuple[list[Outcome], str, str]:
+    model: str, prompts: Sequence[HeldOutPrompt], seed: int, changes: Mapping[str, float]
+) -> tuple[list[Outcome], EngineHealth, SamplingParams]:
     engine = _open_engine(model, max_waiting=len(prompts))
     try:
         health = await engine.health()
-        return await ask_all(engine, prompts, sampling), health.model, health.device
+        sampling = default_sampling(seed=seed, recommended={**dict(health.sampling_defaults), **changes})
+        return await ask_all(engine, prompts, sampling), health, sampling
     finally:
         await engine.close()
 

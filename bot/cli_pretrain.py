@@ -53,6 +53,7 @@ def pretrain(
         float | None, typer.Option(help="how it is best sampled, for the model's generation_config.json")
     ] = None,
     top_p: Annotated[float | None, typer.Option(help="as --temperature")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="as --temperature")] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
     compile: Annotated[str, typer.Option(help="torch.compile: auto, on or off")] = "auto",
     threads: Annotated[int | None, typer.Option(help="processor threads; default all")] = None,

@@ -53,13 +53,12 @@ def build_network(
     return cast(PreTrainedModel, network)
 
 
-def advise_sampling(network: PreTrainedModel, temperature: float | None, top_p: float | None) -> None:
-    """Write into the generation config how the model is best sampled; None says nothing."""
-    advice = {"temperature": temperature, "top_p": top_p}
+def advise_sampling(network: PreTrainedModel, advice: dict[str, float]) -> None:
+    """Write into the generation config how the model is best sampled."""
     for name, value in advice.items():
-        if value is not None:
-            setattr(network.generation_config, name, value)
-            network.generation_config.do_sample = True  # transformers samples by them only then
+        setattr(network.generation_config, name, value)
+    if advice:
+        network.generation_config.do_sample = True  # transformers samples by it only then
 
 
 class Objective(nn.Module):

@@ -187,7 +187,7 @@ def _finish(training: Training, corpus: Corpus, tokenizer: PreTrainedTokenizerBa
         device=device_name(device, training.accelerator.num_processes),
     )
     if training.accelerator.is_main_process:
-        advise_sampling(network, settings.temperature, settings.top_p)
+        advise_sampling(network, settings.sampling_advice)
         folder.save_model(network.to(torch.bfloat16), tokenizer)
         draw_losses(folder.read_metrics(), [stage.name for stage in report.stages], folder.run / "loss.png")
         folder.finish(report)

@@ -82,6 +82,7 @@ class PretrainSettings:
     temperature: float | None = None
     """How the finished model is best sampled, for its `generation_config.json`; None leaves it to whoever asks it."""
     top_p: float | None = None
+    repetition_penalty: float | None = None
     precision: Precision = "auto"
     compile: Switch = "auto"
     threads: int | None = None
@@ -106,6 +107,12 @@ class PretrainSettings:
                 raise PretrainError(f"{self.start_from} is no folder that a run has left: it has no {name}.")
         if self.context % 64:
             raise PretrainError(f"context must be a multiple of 64, and is {self.context}.")
+
+    @property
+    def sampling_advice(self) -> dict[str, float]:
+        """What the finished model's generation config says of sampling."""
+        values = {name: getattr(self, name) for name in ("temperature", "top_p", "repetition_penalty")}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def architecture(self) -> Size:
@@ -152,6 +159,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "temperature": (0.01, 2.0),
     "top_p": (0.01, 1.0),
+    "repetition_penalty": (0.1, 10.0),
     "threads": (1, 4096),
 }
 

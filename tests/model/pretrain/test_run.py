@@ -172,10 +172,11 @@ def test_a_folder_that_no_run_has_left_is_refused_by_name(corpus: Path, tmp_path
 
 
 def test_the_folder_says_how_the_model_is_best_sampled(corpus: Path, tmp_path: Path) -> None:
-    for name, advice in (("silent", {}), ("advised", {"temperature": 0.3, "top_p": 0.9})):
+    advised = {"temperature": 0.3, "top_p": 0.9, "repetition_penalty": 1.0}
+    for name, advice in (("silent", {}), ("advised", advised)):
         pretrain(settings_for(corpus, tmp_path / name, epochs=0.1, sft_epochs=0, **advice))
         told = json.loads((tmp_path / name / "generation_config.json").read_text())
-        assert {key: told.get(key) for key in ("temperature", "top_p") if key in told} == advice
+        assert {key: told[key] for key in advised if key in told} == advice
         network = AutoModelForCausalLM.from_pretrained(tmp_path / name)
         assert network.generation_config.do_sample is (True if advice else None)
 
