@@ -21,7 +21,7 @@ BLOCK = 64
 """Scores come in whole blocks: `pad_width` more of them, all minus infinity, where the vocabulary does not divide."""
 NO_TOKEN = -1
 """What a row draws that has no finite score, or one that is no number."""
-_NARROW = 128
+_NARROW = 64
 _TOO_NARROW = -2
 _BLOCKS_PAY_FROM = 16_384
 _COLDEST = 1e-8
@@ -198,8 +198,9 @@ class _FromLikeliest(_Group):
         self._width = width
         self._inverse = _inverse_temperatures(knobs)
         self._inverse_there = _moved(self._inverse, device)
+        self._each = np.arange(len(knobs))
         # The place of the last token in top_k.
-        self._last = np.array([[min(row.top_k, width) - 1] for row in knobs]) if knobs[0].top_k else None
+        self._last = np.array([min(row.top_k, width) - 1 for row in knobs]) if knobs[0].top_k else None
         self._top_p = _column([row.top_p for row in knobs], off=1)
         self._min_p = _column([row.min_p for row in knobs], off=0)
         self._typical_p = _column([row.typical_p for row in knobs], off=1)
@@ -223,7 +224,7 @@ class _FromLikeliest(_Group):
         with np.errstate(invalid="ignore"):  # what is no number shows in the sum
             weights = np.exp((values - values[:, :1]) * self._inverse)  # 1 for the likeliest token
         if self._last is not None:
-            weights[values < np.take_along_axis(values, self._last, axis=1)] = 0
+            weights[values < values[self._each, self._last][:, None]] = 0
         if self._top_p is not None:
             sums = weights.cumsum(axis=1)
             total = sums[:, -1:] if best_shares is None else 1 / best_shares[:, None]
@@ -238,7 +239,7 @@ class _FromLikeliest(_Group):
             weights = self._typical(weights)
         sums = weights.cumsum(axis=1)
         places = (sums <= numbers[:, None] * sums[:, -1:]).sum(axis=1)
-        chosen = tokens[np.arange(len(tokens)), np.minimum(places, self._width - 1)]
+        chosen = tokens[self._each, np.minimum(places, self._width - 1)]
         chosen = np.where(sums[:, -1] > 0, np.where(too_narrow, _TOO_NARROW, chosen), NO_TOKEN)
         return [Drawn(token, width) for token, width in zip(chosen.tolist(), kept.tolist(), strict=True)]
 

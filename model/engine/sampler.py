@@ -8,6 +8,7 @@ penalty (which transformers does not have), no_repeat_ngram_size, banned phrases
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -196,79 +197,76 @@ def _process(samplers: Sequence[Sampler], logits: torch.Tensor) -> tuple[torch.T
 
 
 class _Edit:
-    """Changes to single scores, in place. Places are collected on the host and moved at once."""
+    """Changes to single scores, in place. Places are collected on the host and moved at once.
+
+    numpy's indexing and torch's read alike; on the processor numpy's takes a third of the time.
+    """
 
     def __init__(self, samplers: Sequence[Sampler], scores: torch.Tensor) -> None:
         self._samplers = samplers
-        self._scores = scores
-        self._flat = scores.view(-1)
+        self._device = scores.device
         self._width = scores.shape[-1]
+        on_host = scores.device.type == "cpu"
+        self._library: Any = np if on_host else torch
+        self._scores: Any = scores.numpy() if on_host else scores
+        self._flat: Any = self._scores.reshape(-1)
 
     def bias(self) -> None:
         rows = [(row, sampler._biased) for row, sampler in enumerate(self._samplers) if sampler._biased.size]
         values = np.concatenate([self._samplers[row]._biases for row, _ in rows])
-        self._flat.index_add_(0, self._places(rows), self._moved(values))
+        self._flat[self._places(rows)] += self._moved(values)
 
     def penalise_repetition(self) -> None:
         rows = [(row, s._seen.tokens) for row, s in enumerate(self._samplers) if s._seen is not None]
         penalties = [self._samplers[row]._sampling.repetition_penalty for row, _ in rows]
         places = self._places(rows)
-        penalty: float | torch.Tensor = penalties[0]
+        penalty: Any = penalties[0]
         if len(set(penalties)) > 1:
-            penalty = self._moved(
-                np.repeat(np.array(penalties, dtype=np.float32), [len(tokens) for _, tokens in rows])
-            )
-        found = self._flat.index_select(0, places)
-        self._flat.index_copy_(0, places, torch.where(found < 0, found * penalty, found / penalty))
+            penalty = self._moved(np.repeat(_float32(penalties), [len(tokens) for _, tokens in rows]))
+        found = self._flat[places]
+        self._flat[places] = self._library.where(found < 0, found * penalty, found / penalty)
 
     def penalise_presence_and_frequency(self) -> None:
         rows: list[tuple[int, Ids]] = []
         values = []
         for row, sampler in enumerate(self._samplers):
             if sampler._written is not None:
-                sampling = sampler._sampling
+                sampling, counts = sampler._sampling, sampler._written.counts
                 rows.append((row, sampler._written.tokens))
-                values.append(
-                    sampling.presence_penalty + sampling.frequency_penalty * sampler._written.counts
-                )
-        self._flat.index_add_(0, self._places(rows), self._moved(-np.concatenate(values)))
+                values.append(sampling.presence_penalty + sampling.frequency_penalty * counts)
+        self._flat[self._places(rows)] -= self._moved(_float32(np.concatenate(values)))
 
     def ban(self) -> None:
         rows = [(row, ids) for row, sampler in enumerate(self._samplers) for ids in sampler._banned()]
         if rows:
-            self._flat.index_fill_(0, self._places(rows), -torch.inf)
+            self._flat[self._places(rows)] = -np.inf
 
     def constrain(self, vocabulary: int) -> dict[int, BadRequest]:
         """Leave to each row what its constraint allows; a stop token is allowed where the constraint is satisfied."""
         faults: dict[int, BadRequest] = {}
-        rows, masks = [], []
         for row, sampler in enumerate(self._samplers):
             if sampler._constraint is not None:
                 try:
-                    mask = sampler._constraint.mask(vocabulary)
+                    forbidden = ~sampler._constraint.mask(vocabulary)
                 except BadRequest as fault:
                     faults[row] = fault
                     continue
-                mask[sampler._stops] = sampler._constraint.satisfied
-                rows.append(row)
-                masks.append(mask)
-        if rows:
-            forbidden = torch.from_numpy(~np.stack(masks)).to(self._scores.device, non_blocking=True)
-            if len(rows) == len(self._samplers):
-                self._scores[:, :vocabulary].masked_fill_(forbidden, -torch.inf)
-            else:
-                for place, row in enumerate(rows):
-                    self._scores[row, :vocabulary].masked_fill_(forbidden[place], -torch.inf)
+                forbidden[sampler._stops] = not sampler._constraint.satisfied
+                self._scores[row, :vocabulary][self._moved(forbidden)] = -np.inf
         return faults
 
-    def _places(self, rows: list[tuple[int, Ids]]) -> torch.Tensor:
+    def _places(self, rows: list[tuple[int, Ids]]) -> Any:
         """Tokens of rows, as places in all scores."""
         return self._moved(np.concatenate([tokens + row * self._width for row, tokens in rows]))
 
-    def _moved(self, values: npt.NDArray[np.int64] | npt.NDArray[np.floating]) -> torch.Tensor:
-        if values.dtype == np.float64:
-            values = values.astype(np.float32)
-        return torch.from_numpy(values).to(self._scores.device, non_blocking=True)
+    def _moved(self, values: npt.NDArray[Any]) -> Any:
+        if self._library is np:
+            return values
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+
+def _float32(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
 
 
 def _add_logprobs(
