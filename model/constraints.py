@@ -3,6 +3,7 @@
 Knows no scores: a `Matcher` tells which tokens may come next.
 """
 
+from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -65,13 +66,14 @@ class Matcher:
 
 
 def compile_constraint(constraint: Constraint, tokenizer: PreTrainedTokenizerBase) -> Matcher:
-    """A new `Matcher` at its start. Takes milliseconds, the first of a tokenizer up to a second.
+    """A new `Matcher` at its start. Takes milliseconds, the first of a tokenizer up to seconds: not for an event loop.
 
     Raises `BadRequest` with the constraint and the reason where it cannot be compiled.
     """
-    known = _known.get(tokenizer)
-    if known is None:
-        known = _known[tokenizer] = _Compiler(tokenizer)
+    with _lock:
+        known = _known.get(tokenizer)
+        if known is None:
+            known = _known[tokenizer] = _Compiler(tokenizer)
     return known.compile(constraint)
 
 
@@ -93,6 +95,7 @@ class _Compiler:
 
 
 _known: WeakKeyDictionary[PreTrainedTokenizerBase, _Compiler] = WeakKeyDictionary()
+_lock = Lock()
 
 
 def _wrap(tokenizer: PreTrainedTokenizerBase) -> LLTokenizer:

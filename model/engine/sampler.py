@@ -148,7 +148,7 @@ def choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[Choice | B
 
     A row that nothing can be chosen from gives a `BadRequest`, alone. `logits` stay as they are.
     """
-    scores, faults = _process(samplers, logits)
+    scores, faults = _process(samplers, logits, on_host=logits.device.type == "cpu")
     drawn = draw(
         scores,
         [sampler._knobs for sampler in samplers],
@@ -169,7 +169,9 @@ def choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[Choice | B
     return choices
 
 
-def _process(samplers: Sequence[Sampler], logits: torch.Tensor) -> tuple[torch.Tensor, dict[int, BadRequest]]:
+def _process(
+    samplers: Sequence[Sampler], logits: torch.Tensor, *, on_host: bool
+) -> tuple[torch.Tensor, dict[int, BadRequest]]:
     """Scores that may be drawn from (requests x whole blocks, float32), and the rows whose constraint failed."""
     biased = [sampler for sampler in samplers if sampler._biased.size]
     penalised = [sampler for sampler in samplers if sampler._seen is not None]
@@ -177,6 +179,7 @@ def _process(samplers: Sequence[Sampler], logits: torch.Tensor) -> tuple[torch.T
     banning = [sampler for sampler in samplers if sampler._bans]
     constrained = [sampler for sampler in samplers if sampler._constraint is not None]
     changes = biased or penalised or counted or banning or constrained
+    logits = logits.detach()
     if not changes and all(sampler._knobs.temperature == 0 for sampler in samplers):
         return logits.float(), {}
     scores = logits.to(torch.float32, copy=bool(changes))
@@ -184,7 +187,7 @@ def _process(samplers: Sequence[Sampler], logits: torch.Tensor) -> tuple[torch.T
         scores = pad(scores, (0, missing), value=-torch.inf)
     elif not scores.is_contiguous():
         scores = scores.contiguous()
-    edit = _Edit(samplers, scores)
+    edit = _Edit(samplers, scores, on_host=on_host)
     if biased:
         edit.bias()
     if penalised:
@@ -202,11 +205,10 @@ class _Edit:
     numpy's indexing and torch's read alike; on the processor numpy's takes a third of the time.
     """
 
-    def __init__(self, samplers: Sequence[Sampler], scores: torch.Tensor) -> None:
+    def __init__(self, samplers: Sequence[Sampler], scores: torch.Tensor, *, on_host: bool) -> None:
         self._samplers = samplers
         self._device = scores.device
         self._width = scores.shape[-1]
-        on_host = scores.device.type == "cpu"
         self._library: Any = np if on_host else torch
         self._scores: Any = scores.numpy() if on_host else scores
         self._flat: Any = self._scores.reshape(-1)

@@ -22,11 +22,12 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from model.constraints import compile_constraint
 from model.engine.draw import Knobs, draw
-from model.engine.sampler import Choice, Sampler, choose
+from model.engine.sampler import Choice, Sampler, _process, choose
 from model.engine.words import token_texts
 from model.errors import BadRequest
-from model.request import SamplingParams
+from model.request import Constraint, SamplingParams
 from tests.model.tiny_models import CHAT_TOKENS, make_tokenizer
 
 CPU = torch.device("cpu")
@@ -307,6 +308,20 @@ def test_another_seed_gives_another_text() -> None:
     assert len(texts) == 20
 
 
+def test_the_numbers_of_one_seed_are_spread_evenly() -> None:
+    logits = torch.zeros(1, 64)
+    who = sampler(PLAIN)
+    counts, pairs, last = torch.zeros(64), torch.zeros(64), 0
+    for _ in range(3000):
+        [token] = tokens(choose([who], logits))
+        who.accept(token)
+        counts[token] += 1
+        pairs[last // 8 * 8 + token // 8] += 1
+        last = token
+    for observed in (counts, pairs):
+        assert 0.001 < chi_squared_share(observed, torch.full((64,), 3000 / 64)) < 0.999
+
+
 def test_without_a_seed_one_is_drawn_that_can_be_repeated() -> None:
     first = sampler(replace(PLAIN, seed=None))
     assert write(sampler(replace(PLAIN, seed=first.seed)), 20) == write(first, 20)
@@ -316,6 +331,31 @@ def test_torchs_own_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     write(sampler(EVERYTHING), 5)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("vocabulary", [320, 322])
+def test_scores_change_on_a_device_as_they_do_on_the_host(vocabulary: int) -> None:
+    tokenizer = make_tokenizer(None)  # which has 320 tokens
+    batch = [
+        sampler(
+            replace(PLAIN, banned_phrases=("a", "the"), **values),
+            vocabulary=vocabulary,
+            words=token_texts(tokenizer),
+            constraint=compile_constraint(Constraint("regex", "[a-z ]+"), tokenizer)
+            if place % 3 == 0
+            else None,
+        )
+        for place, values in enumerate([*CONTROLS, {"presence_penalty": 1.0}, {"frequency_penalty": 0.5}])
+    ]
+    letters = [tokenizer.encode(letter)[0] for letter in "bth"]
+    for step in range(4):
+        logits = scores(vocabulary, rows=len(batch), seed=step)
+        host, _ = _process(batch, logits, on_host=True)
+        device, _ = _process(batch, logits, on_host=False)
+        torch.testing.assert_close(host, device, rtol=0, atol=1e-6)
+        assert (host == -torch.inf).any()
+        for who in batch:
+            who.accept(letters[step % 3])
 
 
 # Rows that nothing can be chosen from
