@@ -113,6 +113,7 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
             token=settings.discord_token.get_secret_value(),
             respond=core.responder.respond,
             run_command=core.commands.run,
+            prepare=core.responder.prepare,
             edit_seconds=settings.edit_seconds,
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,

@@ -85,6 +85,9 @@ Respond = Callable[[IncomingMessage, Reply], Awaitable[None]]
 
 RunCommand = Callable[[CommandCall], Awaitable[str]]
 
+Prepare = Callable[[ConversationKey], Awaitable[None]]
+"""Somebody is about to say something there, so what was said before may be computed ahead. Never raises."""
+
 
 class Platform(Protocol):
     """A place where people talk. Built by `bot.app` with a `Respond` and a `RunCommand`."""

@@ -8,6 +8,10 @@ from model.request import ChatMessage
 from storage.conversations import HistoryMessage
 
 
+STEADINESS = 0.3
+"""Share of the history that fits which may be left out besides."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """`message_ids` are the stored messages that the model sees, oldest first; `left_out` older ones did not fit."""
@@ -20,8 +24,9 @@ class Prompt:
 async def build_prompt(
     engine: Engine, *, persona: str, history: Sequence[HistoryMessage], token_budget: int, named: bool
 ) -> Prompt:
-    """The longest run of newest messages whose rendered prompt takes at most `token_budget` tokens.
+    """A long run of newest messages whose rendered prompt takes at most `token_budget` tokens.
 
+    It is the longest one, or begins up to `STEADINESS` of it later, so that the next prompts begin alike.
     `history` is oldest first and ends with the question, which is kept even if it alone is over the budget.
     `named` tells the model who speaks, as it must know wherever several people may talk.
     """
@@ -34,11 +39,25 @@ async def build_prompt(
             fewest = middle
         else:
             most = middle - 1
+    start = _steady_start([message.id for message in history], fewest)
     return Prompt(
-        messages=(*system, *dialogue[-fewest:]),
-        message_ids=tuple(message.id for message in history[-fewest:]),
-        left_out=len(history) - fewest,
+        messages=(*system, *dialogue[start:]),
+        message_ids=tuple(message.id for message in history[start:]),
+        left_out=start,
     )
+
+
+def _steady_start(ids: Sequence[int], most: int) -> int:
+    """Where to begin so that at most `most` messages follow: at the roundest number (in binary) near there.
+
+    While messages come in, that one stays the roundest for several turns. What the engine has computed of the
+    conversation then serves again, where a window that slides with each message would make it compute all anew.
+    """
+    if most == len(ids):
+        return 0
+    first = len(ids) - most
+    candidates = range(first, first + int(STEADINESS * most) + 1)
+    return max(candidates, key=lambda index: (ids[index] & -ids[index], -index))
 
 
 def _to_chat_message(message: HistoryMessage, *, named: bool) -> ChatMessage:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import structlog
 
-from bot.chat import IncomingMessage, Reply
+from bot.chat import ConversationKey, IncomingMessage, Reply
 from bot.errors import DeliveryFailed
 from bot.prompt import Prompt, build_prompt
 from bot.turn_order import TurnOrder
@@ -99,6 +99,20 @@ class Responder:
             finally:
                 await _to_the_end(self._conclude(question, answer, reply))
 
+    async def prepare(self, key: ConversationKey) -> None:
+        """Somebody types in a conversation that goes on: the engine may read what was said meanwhile."""
+        try:
+            async with self._database.reading() as session:
+                conversation = await find_conversation(session, **asdict(key))
+            if conversation is not None:
+                health = await self._engine.health()
+                prompt = await self._build_prompt(
+                    conversation, health.context_tokens, named=not conversation.private
+                )
+                await self._engine.prefetch(self._request(prompt, key))
+        except EngineError as error:
+            log.debug("nothing was computed ahead", reason=str(error))
+
     async def _record_question(self, message: IncomingMessage) -> "Question | None":
         """Store the message. None when it is not for the bot, or was stored before (an event that came twice)."""
         where = asdict(message.conversation)
@@ -135,13 +149,13 @@ class Responder:
             await reply.append(answer.text)
         else:
             answer.prompt = await self._build_prompt(
-                question, answer.served_by.context_tokens, named=not message.private
+                question.conversation, answer.served_by.context_tokens, named=not message.private
             )
-            await self._generate(answer, str(message.conversation), reply)
+            await self._generate(answer, message.conversation, reply)
 
-    async def _build_prompt(self, question: "Question", context_tokens: int, *, named: bool) -> Prompt:
+    async def _build_prompt(self, conversation: Conversation, context_tokens: int, *, named: bool) -> Prompt:
         async with self._database.reading() as session:
-            history = await list_history(session, question.conversation, limit=HISTORY_MESSAGES)
+            history = await list_history(session, conversation, limit=HISTORY_MESSAGES)
         reserved_for_the_answer = min(self._sampling.max_tokens, context_tokens // 3)
         return await build_prompt(
             self._engine,
@@ -151,14 +165,9 @@ class Responder:
             named=named,
         )
 
-    async def _generate(self, answer: Answer, conversation: str, reply: Reply) -> None:
+    async def _generate(self, answer: Answer, conversation: ConversationKey, reply: Reply) -> None:
         assert answer.prompt is not None
-        request = GenerationRequest(
-            messages=answer.prompt.messages,
-            sampling=self._sampling,
-            conversation=conversation,
-            deadline_seconds=self._reply_seconds,
-        )
+        request = self._request(answer.prompt, conversation)
         async with aclosing(self._engine.generate(request)) as deltas:
             async for delta in deltas:
                 answer.text += delta.text
@@ -170,6 +179,14 @@ class Responder:
         elif answer.completion is not None and answer.completion.reason == "length":
             tokens = answer.completion.completion_tokens
             await reply.append(f"\n\n(I stopped at my limit of {tokens} tokens. Ask me to go on.)")
+
+    def _request(self, prompt: Prompt, conversation: ConversationKey) -> GenerationRequest:
+        return GenerationRequest(
+            messages=prompt.messages,
+            sampling=self._sampling,
+            conversation=str(conversation),
+            deadline_seconds=self._reply_seconds,
+        )
 
     async def _conclude(self, question: "Question", answer: Answer, reply: Reply) -> None:
         """Show the end of the answer, or the sentence in its place, and record the turn in any case."""

@@ -8,10 +8,10 @@ import discord
 import structlog
 import yarl
 
-from bot.chat import IncomingMessage, PlatformName, Respond, RunCommand
+from bot.chat import IncomingMessage, PlatformName, Prepare, Respond, RunCommand
 from bot.errors import PlatformRefused
 from bot.platforms.discord_commands import CommandTree, add_commands
-from bot.platforms.discord_incoming import read_message
+from bot.platforms.discord_incoming import read_message, read_typing
 from bot.platforms.discord_reply import UNREACHABLE, ChannelSink
 from bot.streaming import MessageSink, StreamedReply
 
@@ -46,6 +46,7 @@ class DiscordPlatform:
         token: str,
         respond: Respond,
         run_command: RunCommand,
+        prepare: Prepare,
         edit_seconds: float,
         api_url: str,
         gateway_url: str,
@@ -56,6 +57,7 @@ class DiscordPlatform:
         self._token = token
         self._respond = respond
         self._run_command = run_command
+        self._prepare = prepare
         self._edit_seconds = edit_seconds
         self._addresses = (api_url, gateway_url, cdn_url)
         self._message_content = message_content
@@ -83,6 +85,7 @@ class DiscordPlatform:
         client = Client(
             begin_answer=self._begin_answer,
             run_command=self._run_command,
+            prepare=self._prepare,
             message_content=self._message_content,
             seconds_before_identify=self._seconds_before_identify,
         )
@@ -119,21 +122,28 @@ class DiscordPlatform:
 
 
 class Client(discord.Client):
-    """discord.py's client with as little as Parley needs: no message cache, three or four intents, no pings."""
+    """discord.py's client with as little as Parley needs: no message cache, few intents, no pings."""
 
     def __init__(
         self,
         *,
         begin_answer: Callable[[IncomingMessage, MessageSink], None],
         run_command: RunCommand,
+        prepare: Prepare,
         message_content: bool,
         seconds_before_identify: float,
     ) -> None:
         intents = discord.Intents(
-            guilds=True, guild_messages=True, dm_messages=True, message_content=message_content
+            guilds=True,
+            guild_messages=True,
+            guild_typing=True,
+            dm_messages=True,
+            dm_typing=True,
+            message_content=message_content,
         )
         super().__init__(intents=intents, max_messages=None, allowed_mentions=discord.AllowedMentions.none())
         self._begin_answer = begin_answer
+        self._prepare = prepare
         self._seconds_before_identify = seconds_before_identify
         self._tree = CommandTree(self)
         add_commands(self._tree, answer=begin_answer, run_command=run_command)
@@ -159,6 +169,12 @@ class Client(discord.Client):
                 message.channel.id, guild_id=message.guild.id if message.guild else None
             )
             self._begin_answer(said, ChannelSink(place, message.to_reference(fail_if_not_exists=False)))
+
+    async def on_raw_typing(self, event: discord.RawTypingEvent) -> None:
+        assert self.user is not None
+        if event.user_id != self.user.id:
+            guild = self.get_guild(event.guild_id) if event.guild_id else None
+            await self._prepare(read_typing(event, guild))
 
     async def on_error(self, event_method: str, /, *args: object, **kwargs: object) -> None:
         log.exception("an event from Discord failed", event_name=event_method)

@@ -57,6 +57,12 @@ def read_command(interaction: discord.Interaction, name: str) -> CommandCall:
     )
 
 
+def read_typing(event: discord.RawTypingEvent, guild: discord.Guild | None) -> ConversationKey:
+    """Where somebody types."""
+    place = guild.get_channel_or_thread(event.channel_id) if guild else None
+    return _conversation(guild, place or discord.Object(event.channel_id))
+
+
 def _way_to_the_bot(message: discord.Message, bot: discord.ClientUser) -> Via | None:
     if isinstance(message.channel, discord.DMChannel):
         return "dm"

@@ -6,7 +6,7 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.prompt import build_prompt
+from bot.prompt import STEADINESS, build_prompt
 from model.request import ChatMessage
 from storage.conversations import HistoryMessage
 from tests.fakes.engine import FakeEngine
@@ -41,15 +41,22 @@ async def test_the_question_is_kept_even_when_it_is_over_the_budget() -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(0, 300))
-async def test_no_longer_run_of_newest_messages_would_fit(lengths: list[int], budget: int) -> None:
+async def test_nearly_as_much_is_kept_as_would_fit(lengths: list[int], budget: int) -> None:
     history = [said(number, words) for number, words in enumerate(lengths, start=1)]
     kept = len(await build(history, budget))
 
     def cost(count: int) -> int:
         return 3 + sum(words + 1 for words in lengths[-count:])
 
-    assert kept == 1 or cost(kept) <= budget
-    assert kept == len(lengths) or cost(kept + 1) > budget
+    most = max((count for count in range(1, len(lengths) + 1) if cost(count) <= budget), default=1)
+    assert most - STEADINESS * most <= kept <= most
+    assert kept == most or most < len(lengths)
+
+
+async def test_in_a_long_conversation_most_prompts_begin_as_the_one_before() -> None:
+    history = [said(number, 3) for number in range(1, 101)]
+    starts = [(await build(history[:end], 3 + 4 * 20))[0] for end in range(40, 101, 2)]
+    assert len(set(starts)) <= len(starts) / 3
 
 
 async def test_without_a_persona_there_is_no_system_message() -> None:

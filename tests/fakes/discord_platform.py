@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from bot.chat import CommandCall, IncomingMessage, Reply
+from bot.chat import CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.platforms.discord_client import DiscordPlatform
 from tests.fakes.discord_server import FakeDiscord
 
@@ -18,6 +18,7 @@ class FakeCore:
         self.script: Callable[[IncomingMessage, Reply], Awaitable[None]] | None = None
         self.heard: asyncio.Queue[IncomingMessage] = asyncio.Queue()
         self.calls: list[CommandCall] = []
+        self.prepared: asyncio.Queue[ConversationKey] = asyncio.Queue()
 
     async def respond(self, message: IncomingMessage, reply: Reply) -> None:
         self.heard.put_nowait(message)
@@ -32,6 +33,9 @@ class FakeCore:
         self.calls.append(call)
         return self.command_answer.format(name=call.name)
 
+    async def prepare(self, conversation: ConversationKey) -> None:
+        self.prepared.put_nowait(conversation)
+
     async def next_heard(self) -> IncomingMessage:
         return await asyncio.wait_for(self.heard.get(), 10)
 
@@ -43,6 +47,7 @@ def build_platform(
         token=discord.token if token is None else token,
         respond=core.respond,
         run_command=core.run_command,
+        prepare=core.prepare,
         edit_seconds=0,
         api_url=discord.api_url,
         gateway_url=discord.gateway_url,

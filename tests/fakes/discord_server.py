@@ -12,13 +12,14 @@ async with FakeDiscord() as discord:
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from aiohttp import web
 
-from tests.fakes.discord_gateway import GUILDS, Gateway
+from tests.fakes.discord_gateway import DIRECT_TYPING, GUILD_TYPING, GUILDS, Gateway
 from tests.fakes.discord_http import Desk, Failure, Handler
 from tests.fakes.discord_interactions import Interactions
 from tests.fakes.discord_messages import Messages, delete_message
@@ -153,6 +154,13 @@ class FakeDiscord:
         channel.messages[message.id] = message
         await self.gateway.dispatch_message("MESSAGE_CREATE", message)
         return message
+
+    async def type(self, channel: Channel, user: User) -> None:
+        """Begin to write something, as everybody who may read the channel sees."""
+        place = {"guild_id": str(channel.guild.id)} if channel.guild else {}
+        started = {"channel_id": str(channel.id), "user_id": str(user.id), "timestamp": int(time.time())}
+        intent = GUILD_TYPING if channel.guild else DIRECT_TYPING
+        await self.gateway.dispatch("TYPING_START", intent, lambda _: {**place, **started}, channel)
 
     async def use_command(self, channel: Channel, user: User, name: str, **options: str) -> Interaction:
         """Give a slash command, which must be registered and get the options that it asks for."""

@@ -88,6 +88,25 @@ async def test_the_chat_command_is_answered_in_its_own_response(
     ]
 
 
+async def test_while_a_person_types_the_engine_reads_the_conversation(
+    discord: FakeDiscord, database: Database
+) -> None:
+    dm = discord.add_dm(ada := discord.add_user("Ada"))
+    unknown = discord.add_dm(bob := discord.add_user("Bob"))
+    engine = FakeEngine("Nice to meet you, Ada.", "You are Ada.")
+    async with parley(engine, database, **on_discord(discord)):
+        await discord.wait_for(lambda: discord.connected)
+        await discord.say(dm, ada, "my name is Ada")
+        await discord.wait_for(lambda: [m.content for m in discord.answers(dm)] == ["Nice to meet you, Ada."])
+        await discord.type(unknown, bob)
+        await discord.type(dm, ada)
+        await discord.say(dm, ada, "what is my name?")
+        await discord.wait_for(lambda: len(discord.answers(dm)) == 2)
+    (ahead,) = engine.prefetched
+    assert [said.content for said in ahead.messages[1:]] == ["my name is Ada", "Nice to meet you, Ada."]
+    assert engine.requests[1].messages[: len(ahead.messages)] == ahead.messages
+
+
 async def test_a_long_answer_becomes_several_messages_that_ping_nobody(
     discord: FakeDiscord, database: Database
 ) -> None:

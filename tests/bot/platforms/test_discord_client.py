@@ -262,8 +262,8 @@ async def test_a_missing_privileged_intent_is_a_sentence_that_names_the_switch(
 async def test_only_the_intents_that_are_needed_are_asked_for(discord: FakeDiscord, core: FakeCore) -> None:
     async with serving(discord, core):
         [identify] = discord.gateway.identifies
-    guilds, guild_messages, direct_messages = 1 << 0, 1 << 9, 1 << 12
-    assert identify["intents"] == guilds | guild_messages | direct_messages
+    guilds, messages, typing = 1 << 0, 1 << 9 | 1 << 12, 1 << 11 | 1 << 14
+    assert identify["intents"] == guilds | messages | typing
 
 
 async def test_cancelling_stops_the_answers_first_and_says_goodbye(
@@ -294,3 +294,17 @@ async def test_an_unreachable_discord_is_tried_again(
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
         "Discord could not be reached"
     ]
+
+
+async def test_typing_in_a_thread_names_the_thread_and_the_bots_own_typing_is_not_heard(
+    discord: FakeDiscord, core: FakeCore
+) -> None:
+    guild = discord.add_guild("Home")
+    channel, ada = discord.add_channel(guild, "general"), discord.add_user("Ada")
+    async with serving(discord, core):
+        thread = await discord.start_thread(channel, "cats")
+        await discord.type(channel, discord.bot)
+        await discord.type(thread, ada)
+        typed_in = await asyncio.wait_for(core.prepared.get(), 10)
+    assert typed_in == ConversationKey("discord", str(guild.id), str(channel.id), str(thread.id))
+    assert core.prepared.empty()
