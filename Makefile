@@ -26,6 +26,12 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
+# In about ten minutes, on a machine with nothing else to do; docs/performance.md tells what the figures mean.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.engine --quick
+	$(BIN)/python -m benchmarks.starter_quality
+	$(BIN)/python -m benchmarks.pretrain_throughput
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Parley needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Parley needs the venv module of Python. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
@@ -44,6 +50,13 @@ $(VENV)/.installed: $(FILES) $(VENV)/.torch
 $(VENV)/.installed-dev: $(FILES) $(VENV)/.torch
 	@echo 'Installing what the tests need (once) ...'
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(FILES) $(VENV)/.torch
+	@echo 'Installing what the benchmarks need (once; llama.cpp is compiled, which takes minutes) ...'
+	@CMAKE_ARGS="-DGGML_NATIVE=ON $(CMAKE_ARGS)" $(PIP) install --quiet --constraint constraints.txt --editable '.[bench]' \
+		|| { echo 'llama.cpp could not be compiled: it is left out.' >&2; \
+			$(PIP) install --quiet --constraint constraints.txt --editable '.[train]'; }
 	@touch $@ $(VENV)/.installed
 
 clean:
