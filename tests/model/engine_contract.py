@@ -60,6 +60,12 @@ class EngineContract:
         await engine.prefetch(ask())
         assert text_of(await collect(engine, ask())) == alone
 
+    async def test_what_is_prefetched_and_never_asked_for_is_in_nobodys_way(self, engine: Engine) -> None:
+        for seed in range(3):
+            await engine.prefetch(ask(seed=seed))
+        assert (await engine.health()).running == 0
+        assert text_of(await collect(engine, ask()))
+
     async def test_longer_prompts_count_more_tokens(self, engine: Engine) -> None:
         assert await engine.count_tokens((*HELLO, *HELLO)) > await engine.count_tokens(HELLO) > 0
 
@@ -82,6 +88,11 @@ class EngineContract:
             await anext(long_reply)
             assert text_of(await collect(engine, ask(max_tokens=3)))
             assert (await anext(long_reply)).finish is None
+
+    async def test_replies_at_once_are_those_that_each_gets_alone(self, engine: Engine) -> None:
+        alone = [text_of(await collect(engine, ask(seed=seed))) for seed in range(4)]
+        at_once = await asyncio.gather(*(collect(engine, ask(seed=seed)) for seed in range(4)))
+        assert [text_of(deltas) for deltas in at_once] == alone
 
     async def test_a_closed_iterator_leaves_the_engine_in_order(self, engine: Engine) -> None:
         async with aclosing(engine.generate(ask(max_tokens=LONG))) as deltas:
