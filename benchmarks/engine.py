@@ -42,6 +42,8 @@ from model.hardware import compute_threads, inspect_hardware
 PARLEY, GENERATE, CONTINUOUS, LLAMACPP = "parley", "generate", "continuous", "llamacpp"
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 """What the `parley` command sets before torch is imported. llama.cpp goes as it comes."""
+PREFETCH_MARGIN = 2.0
+"""Times what the history takes: how long a person is given to type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Plan:
     starter_prompt_tokens: int = 128
     starter_new_tokens: int = 128
     continuous: bool = True
+    prefetch: bool = True
     every_conversation: bool = False
     """Whether all peers hold the ten turns, and not Parley alone."""
     bandwidth_megabytes: int = 1024
@@ -73,6 +76,7 @@ class Plan:
 QUICK = Plan(
     rounds=3,
     streams=(1, 8),
+    prompt_tokens=256,
     new_tokens=24,
     prefill_tokens=512,
     reply_tokens=16,
@@ -80,6 +84,7 @@ QUICK = Plan(
     undisturbed_tokens=40,
     starter_new_tokens=64,
     continuous=False,
+    prefetch=False,
 )
 
 
@@ -97,6 +102,10 @@ class Measured:
     last_turn: list[float] = field(default_factory=list)
     last_turn_cached: list[int] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
+    unknown: list[float] = field(default_factory=list)
+    """Seconds to the first token of a turn whose history nobody has computed."""
+    prefetched: list[float] = field(default_factory=list)
+    """The same where the engine was told of the history beforehand, as when a person begins to type."""
     interruptions: list[Interruption] = field(default_factory=list)
     starter: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     bandwidth: float = 0.0
@@ -213,6 +222,7 @@ def measure(
         _measure_prefill(measured, plan, peers, prompts)
         told(f"Conversations of {plan.turns} turns ...")
         _measure_conversations(measured, plan, peers, prompts)
+        _measure_prefetch(measured, plan, peers[PARLEY], prompts)
         told("A long prompt beside a stream ...")
         _measure_interruptions(measured, plan, peers[PARLEY], prompts)
         measured.memory = {name: peer.peak_memory() for name, peer in peers.items()}
@@ -346,6 +356,16 @@ def _measure_conversations(
         measured.conversation[name].append(statistics.median(measured.last_turn))
 
 
+def _measure_prefetch(measured: Measured, plan: Plan, parley: Caller, prompts: Prompts) -> None:
+    for _ in range(plan.long_rounds if plan.prefetch else 0):
+        for times, told_before in ((measured.unknown, False), (measured.prefetched, True)):
+            history = prompts.of(plan.history_tokens)
+            last = prompts.following(history, "", plan.turn_tokens)
+            if told_before:
+                parley.call("prefetch", history, PREFETCH_MARGIN * measured.unknown[-1])
+            times.append(parley.call("answer", last, 1, "prefetch").first_token_seconds)
+
+
 def _hold_conversation(
     measured: Measured, plan: Plan, name: str, peer: Caller, prompts: Prompts
 ) -> tuple[Prompt, str]:
@@ -431,6 +451,8 @@ def to_figures(measured: Measured, plan: Plan) -> dict[str, Any]:
             "turn10_first_token_seconds": _rounded(statistics.median(measured.last_turn)),
             "turn10_cached_tokens": statistics.median(measured.last_turn_cached),
             "alone_first_token_seconds": _rounded(statistics.median(measured.alone)),
+            "unknown_history_first_token_seconds": _median_of(measured.unknown),
+            "prefetched_history_first_token_seconds": _median_of(measured.prefetched),
             "conversation_first_token_seconds": {
                 name: [_rounded(value) for value in times] for name, times in measured.conversation.items()
             },
@@ -459,6 +481,10 @@ def _ratio(above: Sequence[float], below: Sequence[float]) -> float | None:
     """Median of the rounds' own ratios; None where one side was not measured."""
     pairs = list(zip(above, below, strict=False))
     return _rounded(statistics.median(high / low for high, low in pairs)) if pairs else None
+
+
+def _median_of(values: Sequence[float]) -> float | None:
+    return _rounded(statistics.median(values)) if values else None
 
 
 def percentile(values: Sequence[float], share: float) -> float:

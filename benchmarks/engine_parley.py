@@ -50,6 +50,10 @@ class ParleyPeer:
     def answer(self, prompt: Prompt, new_tokens: int, conversation: str = "") -> Stream:
         return asyncio.run(self._stream(prompt, new_tokens, conversation, time.perf_counter()))
 
+    def prefetch(self, prompt: Prompt, seconds: float) -> None:
+        """Have the prompt computed ahead, and wait for so long."""
+        asyncio.run(self._prefetch(prompt, seconds))
+
     def interrupt(self, running: Prompt, arriving: Prompt, undisturbed: int) -> Interruption:
         """Have `arriving` answered with one token beside a stream that has written `undisturbed` tokens."""
         return asyncio.run(self._interrupt(running, arriving, undisturbed))
@@ -94,6 +98,10 @@ class ParleyPeer:
             text="".join(texts),
             cached_tokens=finish.cached_tokens,
         )
+
+    async def _prefetch(self, prompt: Prompt, seconds: float) -> None:
+        await self._engine.prefetch(_request(prompt, 1, 1, "prefetch"))
+        await asyncio.sleep(seconds)
 
     async def _interrupt(self, running: Prompt, arriving: Prompt, undisturbed: int) -> Interruption:
         started = time.perf_counter()

@@ -41,6 +41,7 @@ PLAN = replace(
     starter_prompt_tokens=40,
     starter_new_tokens=6,
     continuous=True,
+    prefetch=True,
     every_conversation=True,
     bandwidth_megabytes=4,
     matrix_size=64,
@@ -220,6 +221,7 @@ def test_a_whole_run_gives_every_figure_the_table_and_the_pictures(folder: Path,
     assert measured.notes[LLAMACPP].endswith(("this test.", "(pip install '.[bench]')."))
     assert set(engine.WANTED) < set(figures)
     assert all(value > 0 for name, value in figures.items() if name not in {*missing, "detail"})
+    assert len(measured.unknown) == len(measured.prefetched) == PLAN.long_rounds
     assert {len(rates) for rates in measured.decode.values()} <= {1, PLAN.rounds}
     assert len(measured.conversation[PARLEY]) == len(measured.conversation[GENERATE]) == PLAN.turns
     figures["detail"] |= {"model": "tiny", "seconds": 1}
