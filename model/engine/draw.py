@@ -24,6 +24,8 @@ NO_TOKEN = -1
 _NARROW = 64
 _TOO_NARROW = -2
 _BLOCKS_PAY_FROM = 16_384
+_CACHED = 2**18
+"""Scores."""
 _COLDEST = 1e-8
 """Below this temperature, scores divided by it could overflow; the likeliest token is then certain anyway."""
 _LARGEST_SHARE = {torch.float64: 1 - 2**-40, torch.float32: 1 - 2**-23}
@@ -103,7 +105,7 @@ _Keys = tuple[tuple[Knobs, int], ...]
 
 def _draw_once(scores: torch.Tensor, keys: _Keys, numbers: Sequence[float]) -> list[Drawn]:
     """All groups are begun before the first is waited for."""
-    groups = _groups(keys, scores.device)
+    groups = _groups(keys, scores.shape[-1], scores.device)
     if len(groups) == 1:
         return groups[0].begin(scores, numbers)()
     begun = []
@@ -118,22 +120,28 @@ def _draw_once(scores: torch.Tensor, keys: _Keys, numbers: Sequence[float]) -> l
 
 
 @lru_cache(maxsize=64)
-def _groups(keys: _Keys, device: torch.device) -> list["_Group"]:
+def _groups(keys: _Keys, vocabulary: int, device: torch.device) -> list["_Group"]:
     """Rows that take the same steps at the same width. A batch seldom changes, so its tensors are kept."""
-    rows: dict[tuple[int, bool, bool, bool], list[int]] = {}
+    kinds: dict[tuple[int, bool, bool, bool], list[int]] = {}
     for row, (knobs, width) in enumerate(keys):
         kind = (width, knobs.temperature == 0, knobs.top_k > 0, knobs.top_p < 1)
-        rows.setdefault(kind, []).append(row)
-    return [_group([keys[row] for row in members], members, device) for members in rows.values()]
+        kinds.setdefault(kind, []).append(row)
+    groups: list[_Group] = []
+    for (width, greedy, top_k, top_p), rows in kinds.items():
+        if greedy:
+            groups.append(_Greedy(rows, device))
+        elif top_k or top_p:
+            groups.append(_FromLikeliest(rows, device, [keys[row][0] for row in rows], width))
+        else:
+            for part in _in_parts(rows, vocabulary, device):
+                groups.append(_FromAll(part, device, [keys[row][0] for row in part], width))
+    return groups
 
 
-def _group(keys: list[tuple[Knobs, int]], rows: list[int], device: torch.device) -> "_Group":
-    knobs, width = [row for row, _ in keys], keys[0][1]
-    if knobs[0].temperature == 0:
-        return _Greedy(rows, device)
-    if knobs[0].top_k or knobs[0].top_p < 1:
-        return _FromLikeliest(rows, device, knobs, width)
-    return _FromAll(rows, device, knobs, width)
+def _in_parts(rows: Sequence[int], vocabulary: int, device: torch.device) -> list[list[int]]:
+    """On the processor, what is computed over and over should stay in its cache; a device wants all at once."""
+    most = max(1, _CACHED // vocabulary) if device.type == "cpu" else len(rows)
+    return [list(rows[first : first + most]) for first in range(0, len(rows), most)]
 
 
 class _Group:
@@ -150,12 +158,15 @@ class _Group:
 
 class _Greedy(_Group):
     def begin(self, scores: torch.Tensor, numbers: Sequence[float]) -> Callable[[], list[Drawn]]:
-        # numpy looks at several scores at once, torch on the processor at one: 11 us against 127.
-        on_host = scores.device.type == "cpu"
-        tokens = torch.from_numpy(scores.numpy().argmax(axis=1)) if on_host else scores.argmax(-1)
-        values = scores.gather(1, tokens.unsqueeze(-1)).squeeze(-1)
-        chosen = tokens.where(values.isfinite(), NO_TOKEN)
-        return lambda: [Drawn(token, 0) for token in chosen.tolist()]
+        if (
+            scores.device.type == "cpu"
+        ):  # numpy looks at several scores at once, torch at one: 11 us against 127
+            best = scores.numpy().argmax(axis=1)
+            finite = np.isfinite(scores.numpy()[np.arange(len(best)), best])
+            return lambda: [Drawn(token, 0) for token in np.where(finite, best, NO_TOKEN).tolist()]
+        tokens = scores.argmax(-1, keepdim=True)
+        chosen = tokens.where(scores.gather(1, tokens).isfinite(), NO_TOKEN)
+        return lambda: [Drawn(token, 0) for [token] in chosen.tolist()]
 
 
 class _FromAll(_Group):
@@ -207,7 +218,7 @@ class _FromLikeliest(_Group):
 
     def begin(self, scores: torch.Tensor, numbers: Sequence[float]) -> Callable[[], list[Drawn]]:
         values, tokens = _largest(scores, self._width)
-        shares = None if self._last is not None else (scores * self._inverse_there).softmax(-1).amax(-1)
+        shares = self._best_shares(scores) if self._last is None else None
         everything = self._width == scores.shape[-1]
         return lambda: self._finish(
             values.cpu().numpy(),
@@ -217,10 +228,18 @@ class _FromLikeliest(_Group):
             everything=everything,
         )
 
+    def _best_shares(self, scores: torch.Tensor) -> torch.Tensor:
+        """The likeliest token's share in all, which gives the others theirs."""
+        parts = _in_parts(range(len(scores)), scores.shape[-1], scores.device)
+        pairs = [
+            (scores[part[0] : part[-1] + 1], self._inverse_there[part[0] : part[-1] + 1]) for part in parts
+        ]
+        return torch.cat([(part * inverse).softmax(-1).amax(-1) for part, inverse in pairs])
+
     def _finish(
         self, values: Floats, tokens: Ids, best_shares: Floats | None, numbers: Floats, *, everything: bool
     ) -> list[Drawn]:
-        """`best_shares` is how much of all probability the likeliest token has."""
+        """As the class says; `best_shares` are those of `_best_shares`, where no top_k makes them unneeded."""
         with np.errstate(invalid="ignore"):  # what is no number shows in the sum
             weights = np.exp((values - values[:, :1]) * self._inverse)  # 1 for the likeliest token
         if self._last is not None:
