@@ -1,6 +1,8 @@
 """llama.cpp in the engine benchmark, through the C functions that llama-cpp-python passes on: no Python per layer."""
 
 import ctypes
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,7 +13,6 @@ from typing import Any
 import llama_cpp
 
 from benchmarks.engine_peer import PeerSettings, Prompt, Stream, seconds_since
-from benchmarks.engine_weights import write_gguf
 
 BATCH = 512
 """Tokens of a prompt in one call, which is llama.cpp's own choice too."""
@@ -20,8 +21,11 @@ MARGIN = 1024
 
 class LlamaCppPeer:
     def __init__(self, settings: PeerSettings) -> None:
+        if settings.device != "cpu" and not llama_cpp.llama_supports_gpu_offload():
+            raise RuntimeError("llama-cpp-python is built without a GPU here.")
         self._temporary = tempfile.TemporaryDirectory(prefix="parley-bench-gguf-")
-        path = write_gguf(settings.folder, Path(self._temporary.name) / "model.gguf")
+        path = Path(self._temporary.name) / "model.gguf"
+        _write_elsewhere(settings.folder, path)
         self._log = llama_cpp.llama_log_callback(lambda level, text, data: None)
         llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
@@ -58,6 +62,15 @@ class LlamaCppPeer:
         if key not in self._contexts:
             self._contexts[key] = Context(self._model, streams, tokens, self._settings.threads)
         return self._contexts[key]
+
+
+def _write_elsewhere(folder: Path, target: Path) -> None:
+    """In another process: what the writing takes is no memory of llama.cpp's."""
+    command = [sys.executable, "-m", "benchmarks.engine_weights", str(folder.resolve()), str(target)]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Random weights in the shape of a known model, as a folder that every peer loads, and the same as a GGUF file."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, product
@@ -69,7 +70,9 @@ def make_model(shape: Shape, *, device: str = "cpu", seed: int = 0) -> PreTraine
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     unlikely = len(SPECIAL) + len(ROLES) + len(pre_tokenizers.ByteLevel.alphabet())
     with torch.no_grad():
-        model.get_output_embeddings().weight[:unlikely] = 0
+        model.get_output_embeddings().weight[:unlikely].mul_(
+            0.01
+        )  # not 0: a tied row is what a prompt begins with
         for layer in model.model.layers:
             # The last token has to matter more than the many before it, or every step would choose the same.
             layer.self_attn.o_proj.weight.mul_(0.25)
@@ -151,3 +154,7 @@ def _words() -> Iterator[str]:
     """Aaaa, Baaa, ... The first letter is a capital: it tells where a word begins."""
     for *rest, first in product(ascii_lowercase, ascii_lowercase, ascii_lowercase, ascii_uppercase):
         yield "".join([first, *rest])
+
+
+if __name__ == "__main__":
+    write_gguf(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -217,15 +217,16 @@ def test_a_whole_run_gives_every_figure_the_table_and_the_pictures(folder: Path,
     measured = engine.measure(PLAN, folder, starter=folder, open_peer=open_here, told=told.append)
     figures = engine.to_figures(measured, PLAN)
     missing = [name for name, value in figures.items() if value is None]
-    assert missing == ["decode_1_vs_llamacpp", "prefill_vs_llamacpp"]
+    assert missing == ["decode_64_vs_continuous", "decode_1_vs_llamacpp", "prefill_vs_llamacpp"]
     assert measured.notes[LLAMACPP].endswith(("this test.", "(pip install '.[bench]')."))
-    assert set(engine.WANTED) < set(figures)
+    assert set(engine.TITLES) == set(figures) - {"detail"}
+    assert all(set(wanted) < set(engine.TITLES) for wanted in engine.WANTED.values())
     assert all(value > 0 for name, value in figures.items() if name not in {*missing, "detail"})
     assert len(measured.unknown) == len(measured.prefetched) == PLAN.long_rounds
     assert {len(rates) for rates in measured.decode.values()} <= {1, PLAN.rounds}
     assert len(measured.conversation[PARLEY]) == len(measured.conversation[GENERATE]) == PLAN.turns
     figures["detail"] |= {"model": "tiny", "seconds": 1}
-    json.dumps(figures)
+    assert json.loads(json.dumps(figures))["detail"]["turn10_cached_tokens"] > 0.8 * PLAN.history_tokens
     console = Console(record=True, width=120)
     engine.show(figures, console)
     assert "llama.cpp" in console.export_text()
