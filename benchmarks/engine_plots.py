@@ -1,5 +1,6 @@
 """Three pictures of a run of the engine benchmark."""
 
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def _throughput(measured: "Measured") -> Figure:
     rates: dict[str, dict[int, float]] = {}
     for (name, count), each in measured.decode.items():
         if each:
-            rates.setdefault(name, {})[count] = sorted(each)[len(each) // 2]
+            rates.setdefault(name, {})[count] = statistics.median(each)
     counts = sorted({count for by_count in rates.values() for count in by_count})
     shown = [name for name in NAMES if name in rates]
     width = 0.8 / len(shown)
@@ -43,12 +44,13 @@ def _throughput(measured: "Measured") -> Figure:
         bars = axes.bar(places, list(rates[name].values()), width, label=NAMES[name], color=COLOURS[name])
         axes.bar_label(bars, fmt="%.3g", fontsize=8, padding=2)
     axes.set_xticks(range(len(counts)), [str(count) for count in counts])
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(shown), frameon=False)
     return figure
 
 
 def _conversation(measured: "Measured", plan: "Plan") -> Figure:
-    title = f"Seconds to the first token of each turn; about {plan.history_tokens:,} tokens before the last"
+    each = plan.history_tokens // (plan.turns - 1)
+    title = f"First token of each turn: {each} tokens more a turn, in the last one {plan.turn_tokens}"
     figure, axes = _axes(title, "turn", "seconds")
     for name, label in NAMES.items():
         if times := measured.conversation.get(name):
@@ -85,6 +87,7 @@ def _axes(title: str, across: str, up: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(up)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
     return figure, axes
 
 

@@ -70,9 +70,8 @@ def make_model(shape: Shape, *, device: str = "cpu", seed: int = 0) -> PreTraine
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     unlikely = len(SPECIAL) + len(ROLES) + len(pre_tokenizers.ByteLevel.alphabet())
     with torch.no_grad():
-        model.get_output_embeddings().weight[:unlikely].mul_(
-            0.01
-        )  # not 0: a tied row is what a prompt begins with
+        # Not 0: a tied row is read, too, and a prompt begins with one.
+        model.get_output_embeddings().weight[:unlikely].mul_(0.01)
         for layer in model.model.layers:
             # The last token has to matter more than the many before it, or every step would choose the same.
             layer.self_attn.o_proj.weight.mul_(0.25)
