@@ -4,7 +4,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import get_context
@@ -148,14 +148,19 @@ def _serve(build: Callable[[PeerSettings], Peer], settings: PeerSettings, pipe: 
         pipe.send((f"{type(error).__name__}: {error}", None))
         return
     pipe.send((None, None))
-    while (message := pipe.recv())[0] != "close":
-        method, arguments = message
+    for method, arguments in _until_closed(pipe):
         try:
             own = method == "peak_memory"
             pipe.send((None, _peak_memory() if own else getattr(peer, method)(*arguments)))
         except Exception:
             pipe.send((traceback.format_exc(), None))
     peer.close()
+
+
+def _until_closed(pipe: Connection) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    with suppress(EOFError):  # whoever asked is gone
+        while (message := pipe.recv())[0] != "close":
+            yield message
 
 
 def _peak_memory() -> int:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config
+from transformers.utils import logging
 
 CONTEXT = 40_960
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -44,6 +45,7 @@ SHAPES = {
 
 def make_folder(shape: Shape, folder: Path, *, device: str = "cpu", seed: int = 0) -> Path:
     """Weights in bfloat16, made on `device`, and a tokenizer with a word for every row."""
+    logging.disable_progress_bar()
     make_tokenizer(shape.vocabulary).save_pretrained(folder)
     make_model(shape, device=device, seed=seed).save_pretrained(folder)
     return folder
