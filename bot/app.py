@@ -1,8 +1,9 @@
 """Wires everything together: settings to database, engine, core and platforms. Imported by the commands alone."""
 
 import asyncio
+import gc
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -10,16 +11,14 @@ from rich.console import Console
 
 from bot.chat import Platform
 from bot.commands import Commands
-from bot.platforms.discord_client import DiscordPlatform
-from bot.platforms.slack_app import SlackPlatform
 from bot.platforms.terminal import TerminalPlatform, read_terminal_line
 from bot.respond import Responder
 from bot.settings import Settings
-from model.engine.local import LocalEngine
-from model.loading import LoadedModel, load_model
 from model.protocol import Engine
 from model.request import SamplingParams
 from storage.database import Database, migrate
+
+SAMPLING_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,17 @@ class Core:
 
 async def serve(settings: Settings, console: Console, *, terminal: bool = False) -> None:
     """Talk on every platform that has a token, or in the terminal when none has or `terminal` asks for it."""
-    async with open_core(settings, console) as core:
-        platforms = [] if terminal else build_platforms(settings, core)
-        platforms = platforms or [build_terminal(console, core)]
-        console.print(f"[dim]{_greeting(platforms)}[/]")
-        await run_platforms(platforms)
+    gc.disable()  # what the start makes stays: to look for garbage in it takes a quarter of the time
+    try:
+        async with open_core(settings, console) as core:
+            platforms = [] if terminal else build_platforms(settings, core)
+            platforms = platforms or [build_terminal(console, core)]
+            gc.freeze()
+            gc.enable()
+            console.print(f"[dim]{_greeting(platforms)}[/]")
+            await run_platforms(platforms)
+    finally:
+        gc.enable()
 
 
 @asynccontextmanager
@@ -48,33 +53,30 @@ async def open_core(settings: Settings, console: Console) -> AsyncIterator[Core]
     try:
         engine = await open_engine(settings, console)
         try:
-            yield build_core(settings, engine, database)
+            yield await build_core(settings, engine, database)
         finally:
             await engine.close()
     finally:
         await database.close()
 
 
-def build_core(settings: Settings, engine: Engine, database: Database) -> Core:
+async def build_core(settings: Settings, engine: Engine, database: Database) -> Core:
+    health = await engine.health()
+    commands = Commands(engine, database)
     responder = Responder(
         engine,
         database,
         persona=settings.persona,
-        sampling=build_sampling(settings),
+        sampling=build_sampling(settings, dict(health.sampling_defaults)),
         reply_seconds=settings.reply_seconds,
+        run_command=commands.run,
     )
-    return Core(responder, Commands(engine, database))
+    return Core(responder, commands)
 
 
 async def open_engine(settings: Settings, console: Console) -> Engine:
     with console.status(f"Loading {settings.model} ..."):
-        loaded = await asyncio.to_thread(load_configured_model, settings)
-    engine = LocalEngine(
-        loaded,
-        context_tokens=settings.context_tokens,
-        max_running=settings.parallel_replies,
-        max_waiting=settings.queue_length,
-    )
+        engine = await asyncio.to_thread(load_engine, settings)
     health = await engine.health()
     console.print(
         f"[dim]{health.model} with {health.parameters / 1e6:,.0f}M parameters on {health.device} "
@@ -83,32 +85,39 @@ async def open_engine(settings: Settings, console: Console) -> Engine:
     return engine
 
 
-def load_configured_model(settings: Settings) -> LoadedModel:
-    return load_model(
+def load_engine(settings: Settings) -> Engine:
+    """Blocking. Torch takes seconds to import: a fault that is found before is told at once."""
+    from model.engine.local import LocalEngine
+    from model.loading import load_model
+
+    loaded = load_model(
         settings.model,
         device=settings.device,
         dtype=settings.dtype,
         token=settings.hf_token.get_secret_value() if settings.hf_token else None,
         revision=settings.model_revision,
     )
-
-
-def build_sampling(settings: Settings) -> SamplingParams:
-    return SamplingParams(
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        min_p=settings.min_p,
-        repetition_penalty=settings.repetition_penalty,
-        max_tokens=settings.max_tokens,
-        seed=settings.seed,
+    return LocalEngine(
+        loaded,
+        context_tokens=settings.context_tokens,
+        max_running=settings.parallel_replies,
+        max_waiting=settings.queue_length,
     )
 
 
+def build_sampling(settings: Settings, recommended: Mapping[str, float]) -> SamplingParams:
+    """The settings, then what the model recommends, then the defaults of `SamplingParams`."""
+    chosen = {name: getattr(settings, name) for name in SAMPLING_SETTINGS}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return SamplingParams.from_mapping({**recommended, **given})
+
+
 def build_platforms(settings: Settings, core: Core) -> list[Platform]:
-    """The platforms that have their tokens."""
+    """The platforms that have their tokens. Their libraries take half a second to import: only their users pay."""
     platforms: list[Platform] = []
     if settings.discord_token is not None:
+        from bot.platforms.discord_client import DiscordPlatform
+
         discord = DiscordPlatform(
             token=settings.discord_token.get_secret_value(),
             respond=core.responder.respond,
@@ -122,6 +131,8 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
         )
         platforms.append(discord)
     if settings.slack_bot_token is not None and settings.slack_app_token is not None:
+        from bot.platforms.slack_app import SlackPlatform
+
         slack = SlackPlatform(
             bot_token=settings.slack_bot_token.get_secret_value(),
             app_token=settings.slack_app_token.get_secret_value(),

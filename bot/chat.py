@@ -1,5 +1,6 @@
 """The values and seams between the platforms and the core. No platform's object passes here."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,6 +79,16 @@ class CommandCall:
     conversation: ConversationKey
     author: Author
     private: bool = False
+
+
+def read_command(message: IncomingMessage) -> CommandCall | None:
+    """The command that a message is: `!reset`, or `/reset` after a mention, as in threads of Slack, which has no
+    slash commands there. A word without its mark is a question.
+    """
+    match = re.fullmatch(r"\s*[/!](reset|help)\s*", message.text, re.IGNORECASE)
+    if match is None:
+        return None
+    return CommandCall(match[1].lower(), message.conversation, message.author, message.private)
 
 
 Respond = Callable[[IncomingMessage, Reply], Awaitable[None]]

@@ -22,6 +22,7 @@ COMMANDS: dict[PlatformName, dict[str, str]] = {
         "/parley …": "ask me something",
         "/parley reset": "forget what was said here and start afresh",
         "/parley help": "show this",
+        "@Parley !reset, @Parley !help": "the same, also in a thread",
     },
     "terminal": {
         "/reset": "forget what was said here and start afresh",

@@ -7,7 +7,6 @@ from model.protocol import Engine
 from model.request import ChatMessage
 from storage.conversations import HistoryMessage
 
-
 STEADINESS = 0.3
 """Share of the history that fits which may be left out besides."""
 
@@ -19,6 +18,8 @@ class Prompt:
     messages: tuple[ChatMessage, ...]
     message_ids: tuple[int, ...]
     left_out: int
+    oldest_id: int
+    """Of the messages that there were to choose from."""
 
 
 async def build_prompt(
@@ -44,6 +45,7 @@ async def build_prompt(
         messages=(*system, *dialogue[start:]),
         message_ids=tuple(message.id for message in history[start:]),
         left_out=start,
+        oldest_id=history[0].id,
     )
 
 

@@ -1,6 +1,7 @@
 """The path of one message: record it, build the prompt, generate, show, record the turn. Knows no platform."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
@@ -10,7 +11,7 @@ from typing import Literal
 
 import structlog
 
-from bot.chat import ConversationKey, IncomingMessage, Reply
+from bot.chat import CommandCall, ConversationKey, IncomingMessage, Reply, RunCommand, read_command
 from bot.errors import DeliveryFailed
 from bot.prompt import Prompt, build_prompt
 from bot.turn_order import TurnOrder
@@ -21,6 +22,7 @@ from storage.conversations import (
     Conversation,
     TurnRecord,
     find_conversation,
+    find_last_prompt,
     find_or_add_account,
     find_or_add_conversation,
     list_history,
@@ -36,12 +38,18 @@ HISTORY_MESSAGES = 200
 EMPTY_QUESTION = "Hi! Ask me something, for example: what can you do?"
 HIDDEN_QUESTION = "I cannot read a reply that does not mention me. Please mention me in it."
 EMPTY_ANSWER = "I found nothing to say to that. Please ask in other words."
+LEFT_OUT = (
+    "\n\n(This conversation is longer than I can read at once: I no longer see its {count} oldest messages.)"
+)
+LEFT_OUT_CHINESE = "\n\n（这段对话已超出我一次能读的长度，最早的 {count} 条消息我看不到了。）"
 STOPPED = "(This answer was stopped before its end.)"
 UNKNOWN = "unknown"
 """The version of a turn that the engine was not there for."""
 LAST_SECONDS = 10.0
 """How long the end of an answer may take while Parley is being stopped."""
 
+
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 TurnFinish = Literal["stop", "length", "cancelled", "failed"]
 
@@ -71,12 +79,15 @@ class Responder:
         persona: str,
         sampling: SamplingParams,
         reply_seconds: float,
+        run_command: RunCommand | None = None,
     ) -> None:
+        """`run_command` answers messages that are commands, such as `!reset`; None takes them for questions."""
         self._engine = engine
         self._database = database
         self._persona = persona
         self._sampling = sampling
         self._reply_seconds = reply_seconds
+        self._run_command = run_command
         self._turn_order = TurnOrder()
 
     async def respond(self, message: IncomingMessage, reply: Reply) -> None:
@@ -84,6 +95,10 @@ class Responder:
         if message.author.is_bot:
             return
         async with self._turn_order.turn(str(message.conversation)):
+            command = read_command(message) if self._run_command else None
+            if command is not None:
+                await self._answer_command(message, command, reply)
+                return
             question = await self._record_question(message)
             if question is None:
                 return
@@ -112,6 +127,21 @@ class Responder:
                 await self._engine.prefetch(self._request(prompt, key))
         except EngineError as error:
             log.debug("nothing was computed ahead", reason=str(error))
+
+    async def _answer_command(self, message: IncomingMessage, command: CommandCall, reply: Reply) -> None:
+        """In a thread that Parley takes no part in, a command is some other bot's."""
+        assert self._run_command is not None
+        if message.via == "thread":
+            async with self._database.reading() as session:
+                if await find_conversation(session, **asdict(message.conversation)) is None:
+                    return
+        try:
+            await reply.start()
+            await reply.append(await self._run_command(command))
+            await reply.finish()
+        except Exception as error:
+            with suppress(DeliveryFailed):
+                await reply.fail(_sentence_for(error))
 
     async def _record_question(self, message: IncomingMessage) -> "Question | None":
         """Store the message. None when it is not for the bot, or was stored before (an event that came twice)."""
@@ -152,6 +182,15 @@ class Responder:
                 question.conversation, answer.served_by.context_tokens, named=not message.private
             )
             await self._generate(answer, message.conversation, reply)
+            if answer.prompt.left_out and await self._is_first_cut(question.conversation, answer.prompt):
+                note = LEFT_OUT_CHINESE if _CHINESE.search(message.text) else LEFT_OUT
+                await reply.append(note.format(count=answer.prompt.left_out))
+
+    async def _is_first_cut(self, conversation: Conversation, prompt: Prompt) -> bool:
+        """Whether the answer before this one still saw everything: what is told once is not told again."""
+        async with self._database.reading() as session:
+            last = await find_last_prompt(session, conversation)
+        return not last or last[0] <= prompt.oldest_id
 
     async def _build_prompt(self, conversation: Conversation, context_tokens: int, *, named: bool) -> Prompt:
         async with self._database.reading() as session:

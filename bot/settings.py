@@ -51,11 +51,11 @@ class Settings(BaseSettings):
     reply_seconds: float = Field(300, gt=0)
 
     persona: str = DEFAULT_PERSONA
-    temperature: float = Field(0.7, ge=0, le=5)
-    top_k: int = Field(0, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    min_p: float = Field(0.0, ge=0, le=1)
-    repetition_penalty: float = Field(1.05, ge=0.1, le=5)
+    temperature: float | None = Field(None, ge=0, le=5)
+    top_k: int | None = Field(None, ge=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, ge=0.1, le=5)
     max_tokens: int = Field(512, ge=1)
     seed: int | None = Field(None, ge=0)
 

@@ -1,6 +1,7 @@
 """A folder or a hub id becomes a model in memory, whole and on the right device, or a sentence says why not."""
 
 import inspect
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -23,8 +24,11 @@ from transformers.utils import logging as transformers_logging
 
 from model.chat_format import ChatFormat
 from model.checkpoint import Checkpoint, open_checkpoint
-from model.errors import ModelUnusable
+from model.errors import BadRequest, ModelUnusable
 from model.hardware import WEIGHTS_SHARE, Device, inspect_hardware, largest_model
+from model.request import SamplingParams
+
+log = logging.getLogger(__name__)
 
 BFLOAT16_PAYS_FROM = 30_000_000
 """Parameters. On a processor with AMX, smaller models decode faster in float32; larger ones prefill 3 to 6 times
@@ -35,6 +39,9 @@ FALLBACK_CONTEXT = 32_768
 
 _WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """How the classes are named whose checkpoints hold a head that writes; a model that also sees is among the last."""
+
+RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+"""What a generation_config.json may say about sampling that is followed."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -54,6 +61,8 @@ class LoadedModel:
     context_tokens: int
     """What the model can attend to, prompt and reply together."""
     parameters: int
+    sampling_defaults: tuple[tuple[str, float], ...] = ()
+    """What the checkpoint's generation_config.json recommends, by the names of `SamplingParams`."""
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
@@ -96,6 +105,7 @@ def load_model(
         dtype=chosen,
         context_tokens=_context_tokens(config, tokenizer),
         parameters=model.num_parameters(),
+        sampling_defaults=recommended_sampling(checkpoint),
     )
 
 
@@ -153,6 +163,28 @@ def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     if not known:
         raise ModelUnusable(f"{checkpoint.name} has no usable tokenizer: it has no vocabulary.")
     return tokenizer
+
+
+def recommended_sampling(checkpoint: Checkpoint) -> tuple[tuple[str, float], ...]:
+    """The sampling that the model's makers found good. What this engine would refuse is left out, and logged."""
+    path = checkpoint.folder / "generation_config.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        log.warning("%s has an unreadable generation_config.json: %s", checkpoint.name, error)
+        return ()
+    if not isinstance(told, dict) or told.get("do_sample") is False:
+        return ()  # the values beside it are of no effect
+    recommended = []
+    for name in RECOMMENDED:
+        if told.get(name) is not None:
+            try:
+                SamplingParams.from_mapping({name: told[name]})
+            except BadRequest as error:
+                log.warning("%s recommends a sampling that is left out: %s", checkpoint.name, error)
+            else:
+                recommended.append((name, told[name]))
+    return tuple(recommended)
 
 
 def _check_vocabulary(

@@ -175,6 +175,19 @@ async def list_history(
     return [HistoryMessage(*row) for row in reversed(rows)]
 
 
+async def find_last_prompt(session: AsyncSession, conversation: Conversation) -> list[int] | None:
+    """The ids of the messages that the model saw for its newest answer; None where it has not answered yet."""
+    return await session.scalar(
+        select(tables.Turn.prompt_message_ids)
+        .where(
+            tables.Turn.conversation_id == conversation.id,
+            tables.Turn.finish_reason.in_(("stop", "length")),
+        )
+        .order_by(tables.Turn.id.desc())
+        .limit(1)
+    )
+
+
 async def record_turn(
     tx: AsyncSession, turn: TurnRecord, answer_text: str | None, external_ids: Sequence[str]
 ) -> int:

@@ -1,6 +1,7 @@
 """The path of one message: who is answered, what the model sees, what people read, what is remembered."""
 
 import asyncio
+from dataclasses import replace
 
 from bot.chat import Author, CommandCall, ConversationKey
 from bot.commands import Commands
@@ -9,7 +10,7 @@ from model.errors import BadRequest, EngineDied, Overloaded
 from model.request import ChatMessage
 from storage.database import Database
 from tests.bot.conversation import ADA, BO, CHANNEL, Stored, message, responder, stored_messages, stored_turns
-from tests.fakes.engine import Answer, FakeEngine
+from tests.fakes.engine import HEALTH, Answer, FakeEngine
 from tests.fakes.reply import FakeReply
 
 
@@ -192,3 +193,47 @@ async def test_a_reset_starts_afresh_and_help_names_the_model(database: Database
     assert [said.content for said in engine.requests[1].messages] == ["Be kind.", "who am I?"]
     assert "fake" in await commands.run(CommandCall("help", CHANNEL, ADA))
     assert "no command" in await commands.run(CommandCall("dance", CHANNEL, ADA))
+
+
+async def test_what_no_longer_fits_is_told_once_in_the_language_of_the_question(database: Database) -> None:
+    engine = FakeEngine(default="word " * 20, health=replace(HEALTH, context_tokens=100))
+    answering = responder(engine, database)
+    read = []
+    for text in ("one", "two", "three", "four", "五", "six"):
+        reply = FakeReply()
+        await answering.respond(message(f"{text} {'word ' * 20}"), reply)
+        read.append(reply.text)
+    noted = [number for number, text in enumerate(read) if "oldest messages" in text or "最早的" in text]
+    (turn, *_) = [turn for turn in await stored_turns(database) if turn.prompt_message_ids[0] > 1]
+    assert noted == [turn.id - 1]
+    assert all("oldest" not in said.text for said in await stored_messages(database))
+
+
+async def test_the_note_in_a_chinese_conversation_is_chinese(database: Database) -> None:
+    engine = FakeEngine(default="word " * 30, health=replace(HEALTH, context_tokens=60))
+    answering = responder(engine, database)
+    for _ in range(2):
+        reply = FakeReply()
+        await answering.respond(message("你好 " * 10), reply)
+    assert "最早的 2 条消息" in reply.text
+
+
+async def test_a_message_may_be_a_command(database: Database) -> None:
+    engine = FakeEngine("Hello.", "Who?")
+    answering = responder(engine, database, run_command=Commands(engine, database).run)
+    await answering.respond(message("I am Ada"), FakeReply())
+    for text, begins in (("/reset", "Done"), ("!help", "I am Parley")):
+        reply = FakeReply()
+        await answering.respond(message(text), reply)
+        assert reply.text.startswith(begins)
+        assert reply.finished
+    await answering.respond(message("reset"), FakeReply())
+    assert engine.requests[1].messages[1:] == (ChatMessage("user", "reset", name="Ada"),)
+
+
+async def test_a_command_in_a_thread_of_others_is_some_other_bots(database: Database) -> None:
+    thread = ConversationKey("slack", "team", "general", "17.1")
+    engine, reply = FakeEngine(), FakeReply()
+    answering = responder(engine, database, run_command=Commands(engine, database).run)
+    await answering.respond(message("!help", conversation=thread, via="thread"), reply)
+    assert not reply.started.is_set()

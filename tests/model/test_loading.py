@@ -15,7 +15,7 @@ from model import checkpoint
 from model.checkpoint import read_checkpoint
 from model.errors import ModelNotFound, ModelUnusable
 from model.hardware import Device, largest_model
-from model.loading import check_memory, choose_device, choose_dtype, load_model
+from model.loading import check_memory, choose_device, choose_dtype, load_model, recommended_sampling
 from tests.model.tiny_models import CONTEXT, Shape, make_tokenizer
 
 Folders = dict[Shape, Path]
@@ -243,3 +243,28 @@ def test_too_large_a_model_is_refused_before_it_is_loaded(folders: Folders) -> N
     check_memory(large, device("cpu", free=None), "bfloat16")
     check_memory(small, device("cpu"), "bfloat16")
     assert largest_model(2**30, "bfloat16") == 429_496_729
+
+
+@pytest.mark.parametrize(
+    ("told", "expected", "warnings"),
+    [
+        ({"temperature": 0.6, "top_k": 20, "eos_token_id": 1}, {"temperature": 0.6, "top_k": 20}, 0),
+        ({"do_sample": True, "top_p": 0.8, "min_p": None}, {"top_p": 0.8}, 0),
+        ({"do_sample": False, "temperature": 0.6}, {}, 0),
+        ({"temperature": 0, "top_p": 7}, {"temperature": 0}, 1),
+        ([], {}, 0),
+    ],
+)
+def test_the_models_own_sampling_is_read(
+    folders: Folders,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    told: object,
+    expected: object,
+    warnings: int,
+) -> None:
+    folder = Path(shutil.copytree(folders["llama"], tmp_path / "model"))
+    (folder / "generation_config.json").write_text(json.dumps(told))
+    opened = read_checkpoint("model", folder)
+    assert dict(recommended_sampling(opened)) == expected
+    assert len(caplog.records) == warnings

@@ -89,3 +89,22 @@ async def test_the_slash_command_is_acknowledged_at_once_and_answered_in_the_cha
         Stored("user", "what is 5 + 7?"),
         Stored("assistant", "Twelve."),
     ]
+
+
+async def test_a_conversation_in_a_thread_can_be_reset_without_a_slash_command(
+    slack: FakeSlack, database: Database
+) -> None:
+    ada = slack.add_user("ada")
+    channel = slack.add_channel("general")
+    engine = FakeEngine("Hello.", "Who are you?")
+    async with parley(engine, database, **on_slack(slack)):
+        await slack.wait_until_connected()
+        began = await slack.say(channel, ada, f"<@{slack.bot_user}> I am Ada")
+        await slack.wait_for(lambda: [said.text for said in slack.answers(channel)] == ["Hello."])
+        await slack.say(channel, ada, f"<@{slack.bot_user}> /reset", thread=began)
+        await slack.wait_for(lambda: len(slack.answers(channel)) == 2)
+        await slack.say(channel, ada, "who am I?", thread=began)
+        await slack.wait_for(lambda: [said.text for said in slack.answers(channel)][2:] == ["Who are you?"])
+    assert slack.answers(channel)[1].text.startswith("Done: I start afresh here.")
+    assert {said.thread for said in slack.answers(channel)} == {began}
+    assert [said.content for said in engine.requests[1].messages[1:]] == ["who am I?"]
