@@ -9,12 +9,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import CheckConstraint, Connection, func, insert, inspect, select, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import CheckConstraint, Connection, create_engine, func, insert, inspect, select, text
 
 from storage.address import parse_address
 from storage.database import Database, migrate
 from storage.errors import DatabaseDamaged, SchemaTooNew, SchemaTooOld
-from storage.schema import MIGRATION_LOCK
+from storage.schema import MIGRATION_LOCK, alembic_config, revisions
 from storage.sqlite import open_for_migration
 from storage.tables import Base, Channel, Workspace
 
@@ -126,3 +127,10 @@ async def test_a_table_can_be_rebuilt_on_sqlite_without_losing_what_refers_to_it
         with operations.batch_alter_table("workspaces", recreate="always"):
             pass
         assert connection.scalar(select(func.count()).select_from(Channel)) == 1
+
+
+def test_the_newest_file_is_the_head_that_alembic_finds() -> None:
+    with create_engine("sqlite://").connect() as connection:
+        script = ScriptDirectory.from_config(alembic_config(connection))
+    assert script.get_heads() == [revisions()[-1]]
+    assert sorted(revision.revision for revision in script.walk_revisions()) == revisions()
