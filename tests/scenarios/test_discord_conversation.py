@@ -98,8 +98,12 @@ async def test_while_a_person_types_the_engine_reads_the_conversation(
         await discord.wait_for(lambda: discord.connected)
         await discord.say(dm, ada, "my name is Ada")
         await discord.wait_for(lambda: [m.content for m in discord.answers(dm)] == ["Nice to meet you, Ada."])
+        while not await stored_turns(database):  # noqa: ASYNC110  # an answer is shown before it is remembered
+            await asyncio.sleep(0.01)
         await discord.type(unknown, bob)
         await discord.type(dm, ada)
+        while not engine.prefetched:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         await discord.say(dm, ada, "what is my name?")
         await discord.wait_for(lambda: len(discord.answers(dm)) == 2)
     (ahead,) = engine.prefetched
