@@ -16,6 +16,8 @@ from torch import Tensor
 
 WORTH_COPYING = 16
 """Tokens. A shorter common beginning is computed again as fast as it is copied."""
+WORTH_GIVING_BACK = 64
+"""Tokens. Giving memory back takes a millisecond."""
 MOST_SLOTS = 256
 
 Tokens = NDArray[np.int64]
@@ -70,7 +72,7 @@ class KVCache:
 
         Raises `OutOfSlots` when running sequences hold everything.
         """
-        running = sum(slot.length for slot in self._slots if slot.used)
+        running = sum(slot.committed for slot in self._slots if slot.used)
         if running + len(prompt) > self.budget_tokens:
             raise OutOfSlots
         wanted = np.asarray(prompt, np.int64)
@@ -88,8 +90,9 @@ class KVCache:
             slot.advance(prompt[:common])
         elif not common:
             self._reset(slot, key)
+        else:
+            self._cut(slot, common)
         slot.used = True
-        slot.length = common
         return slot
 
     def close(self, slot: Slot) -> None:
@@ -134,7 +137,7 @@ class KVCache:
         return self._pool.bytes_per_token
 
     def _free_slot(self, *, besides: Slot | None) -> Slot:
-        """An empty slot, else the least recently used one; `besides`, from which is copied, only if no other is free."""
+        """An empty slot, else the least recently used one; `besides`, which is copied from, if no other is free."""
         free = [slot for slot in self._slots if not slot.used]
         if not free:
             raise OutOfSlots
@@ -144,6 +147,13 @@ class KVCache:
         self._drop(slot)
         slot.key = key
         slot.tokens = np.empty(slot.capacity, np.int64)
+
+    def _cut(self, slot: Slot, length: int) -> None:
+        """Forget what stands behind `length` tokens; the memory of a long end is given back."""
+        if slot.committed - length >= WORTH_GIVING_BACK:
+            self._pool.give_back(slot.number, length)
+            slot.committed = length
+        slot.length = length
 
     def _drop(self, slot: Slot) -> None:
         if slot.committed:
@@ -173,8 +183,8 @@ class Pool:
         self._dtype = dtype
         self._device = device
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
-        self._maps: list[tuple[mmap.mmap, int]] = []
-        """Memory maps, and the bytes of a slot in each."""
+        self._maps: list[tuple[mmap.mmap, Tensor]] = []
+        """Memory maps, and the tensor in each."""
 
     def write(self, layer: int, slot: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         pool_keys, pool_values = self._layer(layer, keys, values)
@@ -197,12 +207,18 @@ class Pool:
                 for tensor in pair:
                     tensor[target, :, :tokens] = tensor[source, :, :tokens]
 
-    def give_back(self, slot: int) -> None:
-        for memory, size in self._maps:
-            first = -(-slot * size // mmap.PAGESIZE) * mmap.PAGESIZE
-            length = (slot + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE - first
-            if length > 0:
-                memory.madvise(mmap.MADV_DONTNEED, first, length)
+    def give_back(self, slot: int, kept: int = 0) -> None:
+        """The memory of a slot behind its first `kept` tokens."""
+        for memory, tensor in self._maps:
+            row = tensor[0, 0].nbytes  # of one head of one slot
+            heads = tensor.shape[1]
+            for head in range(heads) if kept else (0,):
+                start = (slot * heads + head) * row + kept * (row // self._tokens)
+                end = (slot * heads + (head + 1 if kept else heads)) * row
+                first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+                length = end // mmap.PAGESIZE * mmap.PAGESIZE - first
+                if length > 0:
+                    memory.madvise(mmap.MADV_DONTNEED, first, length)
 
     @property
     def bytes_per_token(self) -> int:
@@ -220,5 +236,6 @@ class Pool:
             return torch.zeros(shape, dtype=self._dtype, device=self._device)
         size = int(np.prod(shape)) * self._dtype.itemsize
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._maps.append((memory, size // self._slots))
-        return torch.frombuffer(memory, dtype=self._dtype).view(shape)
+        tensor = torch.frombuffer(memory, dtype=self._dtype).view(shape)
+        self._maps.append((memory, tensor))
+        return tensor

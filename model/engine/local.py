@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Messages
 from contextlib import suppress
@@ -18,7 +17,7 @@ from model.engine.runner import Runner
 from model.engine.sampler import Sampler
 from model.engine.sequence import Sequence
 from model.engine.text import ReplyText
-from model.engine.words import TokenTexts
+from model.engine.words import token_texts
 from model.engine.worker import Worker
 from model.errors import BadRequest, DeadlineExceeded, EngineError
 from model.hardware import compute_threads
@@ -56,8 +55,7 @@ class LocalEngine:
         self._adapters = Adapters(loaded.model, base_version=loaded.version)
         self._keys: dict[str, str] = {}
         """Of each adapter by name, the key of the weights that serve it now."""
-        self._users: Counter[str] = Counter()
-        self._words = TokenTexts(loaded.tokenizer)
+        self._words = token_texts(loaded.tokenizer)
         self._worker = Worker(
             runner or self._open_runner(max_running, cache_bytes),
             max_running=max_running,
@@ -82,7 +80,9 @@ class LocalEngine:
         self._worker.check_alive()
         prompt = await self._render(request.messages)
         if len(prompt) < self._context_tokens:
-            sequence = self._sequence(request, prompt, called_at=time.monotonic(), deliver=lambda item: None)
+            sequence = await self._sequence(
+                request, prompt, called_at=time.monotonic(), deliver=lambda item: None
+            )
             self._worker.compute_ahead(sequence)
 
     async def count_tokens(self, messages: Messages[ChatMessage]) -> int:
@@ -90,11 +90,10 @@ class LocalEngine:
 
     async def load_adapter(self, ref: AdapterRef) -> None:
         """Attach the adapter, or put new weights in its place; replies that are under way keep the old ones."""
-        key = await asyncio.wrap_future(self._worker.call(lambda: self._adapters.attach(ref)))
-        old = self._keys.get(ref.name)
+        adapter = await asyncio.to_thread(self._adapters.read, ref)
+        key = await asyncio.wrap_future(self._worker.call(lambda: self._adapters.add(adapter)))
         self._keys[ref.name] = key
-        if old is not None:
-            self._release_unused(old)
+        self._release_stale_adapters()
 
     async def health(self) -> EngineHealth:
         """Raises `EngineDied` with the reason when the engine has stopped or was closed."""
@@ -109,7 +108,7 @@ class LocalEngine:
             context_tokens=self._context_tokens,
             running=running,
             waiting=waiting,
-            sampling_defaults=tuple(getattr(self._loaded, "sampling_defaults", {}).items()),
+            sampling_defaults=self._loaded.sampling_defaults,
         )
 
     async def close(self) -> None:
@@ -122,10 +121,8 @@ class LocalEngine:
         prompt = await self._render(request.messages)
         self._check_length(prompt)
         inbox: asyncio.Queue[Delta | EngineError] = asyncio.Queue()
-        sequence = self._sequence(request, prompt, called_at=called_at, deliver=_deliver_to(inbox))
+        sequence = await self._sequence(request, prompt, called_at=called_at, deliver=_deliver_to(inbox))
         self._worker.submit(sequence)
-        if sequence.adapter is not None:
-            self._users[sequence.adapter] += 1
         try:
             finished = False
             while not finished:
@@ -134,11 +131,10 @@ class LocalEngine:
                 yield delta
         finally:
             self._worker.cancel(sequence)
-            if sequence.adapter is not None:
-                self._users[sequence.adapter] -= 1
-                self._release_unused(sequence.adapter)
+            if sequence.adapter not in (None, *self._keys.values()):
+                self._release_stale_adapters()
 
-    def _sequence(
+    async def _sequence(
         self,
         request: GenerationRequest,
         prompt: list[int],
@@ -147,7 +143,9 @@ class LocalEngine:
         deliver: Callable[[Delta | EngineError], None],
     ) -> Sequence:
         loaded, sampling = self._loaded, request.sampling
-        constraint = sampling.constraint
+        matcher = None
+        if sampling.constraint is not None:
+            matcher = await asyncio.to_thread(compile_constraint, sampling.constraint, loaded.tokenizer)
         return Sequence(
             prompt,
             max_tokens=min(sampling.max_tokens, self._context_tokens - len(prompt)),
@@ -159,7 +157,7 @@ class LocalEngine:
                 device=loaded.model.device,
                 stop_tokens=loaded.stop_token_ids,
                 words=self._words,
-                constraint=compile_constraint(constraint, loaded.tokenizer) if constraint else None,
+                constraint=matcher,
             ),
             text=ReplyText(loaded.tokenizer, (*sampling.stop, *loaded.format.stop_strings(request.messages))),
             deliver=deliver,
@@ -176,11 +174,16 @@ class LocalEngine:
             raise BadRequest(f"The adapter {adapter.name!r} is not loaded; loaded: {known}.")
         return self._keys[adapter.name]
 
-    def _release_unused(self, key: str) -> None:
-        """Weights that another adapter has taken the place of go with the last reply that began with them."""
-        if key not in self._keys.values() and not self._users[key]:
-            with suppress(EngineError):
-                self._worker.call(lambda: self._adapters.release(key))
+    def _release_stale_adapters(self) -> None:
+        """Weights that others have taken the place of go with the last reply that began with them."""
+
+        def release() -> None:
+            stale = set(self._adapters.keys) - set(self._keys.values()) - self._worker.adapters_in_use()
+            for key in stale:
+                self._adapters.release(key)
+
+        with suppress(EngineError):
+            self._worker.call(release)
 
     async def _render(self, messages: Messages[ChatMessage]) -> list[int]:
         return await asyncio.to_thread(self._loaded.format.render, messages)

@@ -44,8 +44,8 @@ class Runner(Protocol):
         """A place that knows a beginning of `prompt` already, as much as possible. Raises `OutOfSlots`."""
         ...
 
-    def reserve(self, tokens: int) -> None:
-        """Make room. Raises `OutOfSlots`."""
+    def reserve(self, feeds: Sequence[Feed]) -> None:
+        """Make room for what a pass over `feeds` adds. Raises `OutOfSlots`."""
         ...
 
     def forward(self, feeds: Sequence[Feed]) -> Tensor:
@@ -73,8 +73,8 @@ class BatchRunner:
     def open(self, prompt: Sequence[int], adapter: str | None) -> Place:
         return self.cache.open(prompt, adapter or "")
 
-    def reserve(self, tokens: int) -> None:
-        self.cache.reserve(tokens)
+    def reserve(self, feeds: Sequence[Feed]) -> None:
+        self.cache.reserve(sum(_growth(feed) for feed in feeds))
 
     def forward(self, feeds: Sequence[Feed]) -> Tensor:
         order = sorted(range(len(feeds)), key=lambda index: _row_order(feeds[index]))
@@ -104,6 +104,12 @@ class BatchRunner:
     def close(self, place: Place) -> None:
         assert isinstance(place, Slot)
         self.cache.close(place)
+
+
+def _growth(feed: Feed) -> int:
+    """Tokens beyond those that the slot has held before, whose memory it still has."""
+    assert isinstance(feed.place, Slot)
+    return max(0, feed.place.length + len(feed.tokens) - feed.place.committed)
 
 
 def _row_order(feed: Feed) -> tuple[bool, int]:
@@ -167,11 +173,18 @@ class SingleRunner:
         self._resting.remove(best)
         return best
 
-    def reserve(self, tokens: int) -> None:
+    def reserve(self, feeds: Sequence[Feed]) -> None:
         """Memory is bounded by the number of conversations alone."""
 
     def forward(self, feeds: Sequence[Feed]) -> Tensor:
-        return torch.cat([self._forward(feed) for feed in feeds])
+        """A pass that fails forgets what its places knew: some layers may have computed what others have not."""
+        try:
+            return torch.cat([self._forward(feed) for feed in feeds])
+        except BaseException:
+            for feed in feeds:
+                assert isinstance(feed.place, Kept)
+                feed.place.cache, feed.place.tokens = DynamicCache(config=self._model.config), []
+            raise
 
     def truncate(self, place: Place, length: int) -> None:
         assert place.length == length  # drafts are for batches: nothing is ever computed in vain here

@@ -22,7 +22,7 @@ DRAFTING_UP_TO = 4
 PREFETCH_TOKENS = 128
 """Computed ahead in one step: whoever asks meanwhile waits no longer than for these."""
 MOST_FAULTS = 3
-"""Passes that fail one after another before the fault is held to be the engine's own."""
+"""Passes that fail one after another before it is asked whether the engine itself is at fault."""
 
 
 class Scheduler:
@@ -123,23 +123,26 @@ class Scheduler:
         """The scores behind all feeds that want some. Feeds that cannot be computed now leave `feeds`."""
         while feeds:
             try:
-                self._runner.reserve(sum(len(feed.tokens) for feed in feeds.values()))
+                self._runner.reserve(list(feeds.values()))
                 return self._forward(feeds)
-            except (OutOfSlots, torch.OutOfMemoryError, RuntimeError) as error:
+            except Exception as error:  # a forward pass can fail in as many ways as there are architectures
                 if not is_out_of_memory(error):
                     return self._forward_apart(feeds, error)
                 self._make_room(feeds)
         return None
 
     def _make_room(self, feeds: dict[Sequence, Feed]) -> None:
+        """Guesses go first, then the one that came last."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        last = self.running[-1]
-        if len(self.running) > 1:
-            self._preempt()
-        else:
-            self._fail(last, _does_not_fit(last))
-        feeds.pop(last, None)
+        if all(feed.scored <= 1 for feed in feeds.values()):
+            last = self.running[-1]
+            if len(self.running) > 1:
+                self._preempt()
+            else:
+                self._fail(last, _does_not_fit(last))
+            feeds.pop(last, None)
+        feeds.update({sequence: _again(sequence, feed) for sequence, feed in feeds.items()})
 
     def _forward(self, feeds: dict[Sequence, Feed]) -> Tensor:
         started = time.monotonic()
@@ -155,13 +158,14 @@ class Scheduler:
     def _forward_apart(self, feeds: dict[Sequence, Feed], error: Exception) -> Tensor | None:
         """A pass failed: the request that is to blame ends, the others go on. Raises if each of them fails."""
         self._faults += 1
-        if self._faults >= MOST_FAULTS:
+        if self._faults >= MOST_FAULTS and self._is_broken():
             raise error
         log.error("a forward pass failed", exc_info=error)
         parts: list[Tensor] = []
-        for sequence, feed in list(feeds.items()):
+        for sequence in list(feeds):
+            feeds[sequence] = _again(sequence, feeds[sequence])
             try:
-                parts.append(self._forward({sequence: feed}))
+                parts.append(self._forward({sequence: feeds[sequence]}))
             except Exception as alone:
                 feeds.pop(sequence)
                 self._fail(
@@ -169,18 +173,38 @@ class Scheduler:
                 )
         return torch.cat(parts) if parts else None
 
+    def _is_broken(self) -> bool:
+        """Whether even a single token cannot be computed: then no request is to blame."""
+        place = None
+        try:
+            place = self._runner.open([0, 0], None)
+            self._runner.forward([Feed(place, [0], scored=1)])
+        except OutOfSlots:
+            return False
+        except Exception:
+            return True
+        finally:
+            if place is not None:
+                self._runner.close(place)
+        return False
+
     def _compute_ahead(self) -> None:
+        """All but the last token: that one gives the scores, and a state that knows it already is of no use."""
         sequence = self.ahead[0]
         try:
             if sequence.place is None:
                 sequence.begin(self._runner.open(sequence.tokens, sequence.adapter))
-            tokens = min(PREFETCH_TOKENS, sequence.missing)
-            self._runner.reserve(tokens)
-            self._runner.forward([sequence.feed(tokens)])
-        except OutOfSlots:
+            tokens = min(PREFETCH_TOKENS, sequence.missing - 1)
+            if tokens:
+                feeds = [sequence.feed(tokens)]
+                self._runner.reserve(feeds)
+                self._runner.forward(feeds)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                log.exception("a forward pass failed that nobody waits for")
             self._remove(sequence)
             return
-        if not sequence.missing:
+        if sequence.missing <= 1:
             self._remove(sequence)
 
     def _stop_ahead(self, conversation: str) -> None:
@@ -242,6 +266,11 @@ def _shares(tokens: int, reading: Several[Sequence]) -> list[int]:
     if reading:
         shares[0] += min(left, reading[0].missing - shares[0])
     return shares
+
+
+def _again(sequence: Sequence, feed: Feed) -> Feed:
+    """The same without guesses, from where the pass that failed has left the place."""
+    return sequence.feed(sequence.missing if feed.scored else len(feed.tokens))
 
 
 def _first_rows(feeds: dict[Sequence, Feed]) -> dict[Sequence, int]:

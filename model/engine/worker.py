@@ -88,6 +88,12 @@ class Worker:
             running = min(len(self._active), self._max_running)
             return running, len(self._active) - running
 
+    def adapters_in_use(self) -> set[str]:
+        """The keys that requests began with. On the engine's thread."""
+        with self._changed:
+            sequences = [*self._active, *self._ahead, *self._scheduler.ahead]
+            return {sequence.adapter for sequence in sequences if sequence.adapter is not None}
+
     def close(self) -> None:
         """End what runs and wait for the thread. Closing twice does nothing."""
         self._end_all(EngineDied("The engine was closed."))
@@ -134,7 +140,8 @@ class Worker:
         for sequence in sequences:
             sequence.deliver(EngineDied(str(error)))
         for _, future in calls:
-            future.set_exception(error)
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
 
     def _forget(self, sequence: Sequence) -> None:
         """It has ended, well or not: its place in the queue is free."""
@@ -161,6 +168,8 @@ class Worker:
 
 
 def _fulfil(function: Callable[[], Result], future: Future[Result]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return  # whoever asked has left
     try:
         future.set_result(function())
     except Exception as error:

@@ -68,7 +68,8 @@ class ScriptedRunner:
         self._places.append(place)
         return place
 
-    def reserve(self, tokens: int) -> None:
+    def reserve(self, feeds: Sequence[Feed]) -> None:
+        tokens = sum(len(feed.tokens) for feed in feeds)
         if isinstance(self._refusal, OutOfSlots) and self._taken() + tokens > self._budget:
             raise self._refusal
 
@@ -130,8 +131,8 @@ class Watched:
         self.places.append(place)
         return place
 
-    def reserve(self, tokens: int) -> None:
-        self._runner.reserve(tokens)
+    def reserve(self, feeds: Sequence[Feed]) -> None:
+        self._runner.reserve(feeds)
 
     def forward(self, feeds: Sequence[Feed]) -> Tensor:
         assert all(feed.place in self.places and feed.tokens for feed in feeds)
