@@ -13,7 +13,8 @@ where "User" stands for speakers without a name, and a reply ends where the next
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from jinja2 import TemplateError
@@ -34,6 +35,9 @@ PLAIN_TEMPLATE = (
 )
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # Unicode noncharacters: no text needs them, so nobody can forge the marks
+_START, _END = "\ufdd2", "\ufdd3"
+_MARKS = re.compile(f"[{_START}{_END}]")
+_PADDING = " \n \n "
 _MARKED = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}|[{_OPEN}{_CLOSE}]")
 
 
@@ -59,6 +63,7 @@ class ChatFormat:
         self._normalizes = getattr(backend, "normalizer", None) is not None
         self._learn_roles()
         self._learn_end_of_turn()
+        self._reply_shape = self._learn_reply_shape()
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
@@ -76,7 +81,7 @@ class ChatFormat:
         """The prompt for a reply to `messages`. Raises `BadRequest` where the template refuses them."""
         turns = self._turns(messages)
         text = self._apply(turns, prompt=True)
-        return self._encode(text, self._spans(turns, text))[0]
+        return self._encode(text, self._spans(turns, text, prompt=True))[0]
 
     def render_dialogue(
         self, messages: Sequence[ChatMessage], *, last_only: bool = False
@@ -90,7 +95,7 @@ class ChatFormat:
         """
         turns = self._turns(messages)
         text = self._apply(turns, prompt=False)
-        spans = self._spans(turns, text)
+        spans = self._spans(turns, text, prompt=False)
         replies = sum(turn["role"] == "assistant" for turn in turns[1:])
         found = spans and spans[-1][1] == len(text) if last_only else len(spans) == replies
         if not found:
@@ -154,11 +159,45 @@ class ChatFormat:
             ) from error
         return text
 
-    def _spans(self, turns: Sequence[Turn], text: str) -> list[Span]:
+    def _spans(self, turns: Sequence[Turn], text: str, *, prompt: bool) -> list[Span]:
         """Where in `text` each reply stands: from the end of the prompt for it to the end of its turn."""
-        spans: list[Span] = []
+        spans = self._spans_by_marks(turns, text, prompt=prompt)
+        return self._spans_by_prefixes(turns, text, range(1, len(turns))) if spans is None else spans
+
+    def _spans_by_marks(self, turns: Sequence[Turn], text: str, *, prompt: bool) -> list[Span] | None:
+        """In one more rendering, whose contents stand between marks. None where the marks change what is written."""
+        if self._reply_shape is None:
+            return None
+        marked = [{**turn, "content": _between_marks(turn["content"])} for turn in turns]
+        try:
+            pieces = _MARKS.split(self._apply(marked, prompt=prompt))
+        except BadRequest:
+            return None
+        if len(pieces) != 2 * len(turns) + 1 or "".join(pieces) != text:
+            return None
+        shape, spans, end, last = self._reply_shape, [], 0, 0
         for index, turn in enumerate(turns):
+            start = end + len(pieces[2 * index])
+            end = start + len(pieces[2 * index + 1])
+            left, core, right = _trimmed(turn["content"])
+            if pieces[2 * index + 1] != core:
+                return None
             if turn["role"] != "assistant" or not index:
+                continue
+            last = index
+            before = start - shape.lead - (len(left) if shape.keeps_left else 0)
+            after = end + (len(right) if shape.keeps_right else 0)
+            if text.endswith(shape.header, 0, before) and text.startswith(shape.tail, after):
+                spans.append((before, after + len(shape.tail)))
+        # The obvious way has the last word where there is most at stake.
+        sure = self._spans_by_prefixes(turns, text, [last]) if last else []
+        return spans if sure == spans[len(spans) - len(sure) :] and len(sure) == bool(spans) else None
+
+    def _spans_by_prefixes(self, turns: Sequence[Turn], text: str, which: Iterable[int]) -> list[Span]:
+        """The obvious way: two more renderings a reply, which takes a time that grows with the square of them."""
+        spans: list[Span] = []
+        for index in which:
+            if turns[index]["role"] != "assistant":
                 continue
             try:
                 before = self._apply(turns[:index], prompt=True)
@@ -252,6 +291,54 @@ class ChatFormat:
             elif between.strip():
                 self._stop_texts = (between.rstrip(),)
         self._stop_token_ids = frozenset(stops)
+
+    def _learn_reply_shape(self) -> "ReplyShape | None":
+        """None where a reply does not begin as its prompt ends."""
+        question: Turn = {"role": "user", "content": "probe", "label": LABELS["user"]}
+        answer: Turn = {
+            "role": "assistant",
+            "content": f"{_PADDING}reply{_PADDING}",
+            "label": LABELS["assistant"],
+        }
+        try:
+            boundary, prompt = (self._apply([question], prompt=prompt) for prompt in (False, True))
+            text = self._apply([question, answer], prompt=False)
+        except BadRequest:
+            return None
+        head, found, tail = text.partition("reply")
+        if not (found and prompt.startswith(boundary) and head.startswith(prompt)):
+            return None
+        left, right = head.endswith(_PADDING), tail.startswith(_PADDING)
+        lead = len(head) - len(prompt) - (len(_PADDING) if left else 0)
+        tail = tail[len(_PADDING) :] if right else tail
+        return ReplyShape(prompt[len(boundary) :], lead, tail, keeps_left=left, keeps_right=right)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyShape:
+    """How a template frames a reply: the prompt's end, characters from there to the content, what follows that.
+
+    `keeps_left` and `keeps_right`: white space around the content is written as it is, and not trimmed.
+    """
+
+    header: str
+    lead: int
+    tail: str
+    keeps_left: bool
+    keeps_right: bool
+
+
+def _between_marks(content: str) -> str:
+    """Inside the white space around it, so that a template trims what it would trim without them."""
+    left, core, right = _trimmed(content)
+    return f"{left}{_START}{core}{_END}{right}"
+
+
+def _trimmed(content: str) -> tuple[str, str, str]:
+    """White space, what stands between, white space."""
+    core = content.strip()
+    left, _, right = content.partition(core) if core else ("", "", content)
+    return left, core, right
 
 
 def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:

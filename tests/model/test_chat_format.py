@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +72,49 @@ def test_every_prompt_is_a_prefix_of_the_dialogue(template: str, messages: list[
             assert ids[: len(prompt)] == prompt
             assert mask[len(prompt)]
             assert not mask[len(prompt) - 1]
+
+
+@pytest.mark.parametrize("template", CONSISTENT)
+@settings(deadline=None, max_examples=40)
+@given(messages=proper_dialogues(), question=questions)
+def test_a_prompt_begins_as_the_prompt_before_it(
+    template: str, messages: list[ChatMessage], question: ChatMessage
+) -> None:
+    _, form = chat_format(template)
+    earlier, later = form.render(messages[:-1]), form.render([*messages, question])
+    assert later[: len(earlier)] == earlier
+
+
+@pytest.mark.parametrize("template", list(TEMPLATES))
+@pytest.mark.parametrize("prompt", [True, False])
+@settings(deadline=None, max_examples=60)
+@given(messages=any_dialogue | proper_dialogues())
+def test_replies_are_found_in_one_rendering_where_many_find_them(
+    template: str, prompt: bool, messages: list[ChatMessage]
+) -> None:
+    _, form = chat_format(template)
+    turns = form._turns(messages)
+    try:
+        text = form._apply(turns, prompt=prompt)
+    except BadRequest:
+        return
+    slowly = form._spans_by_prefixes(turns, text, range(1, len(turns)))
+    assert form._spans(turns, text, prompt=prompt) == slowly
+
+
+@pytest.mark.parametrize("template", CONSISTENT)
+def test_a_long_dialogue_takes_few_renderings(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = ChatFormat(make_tokenizer(TEMPLATES[template]))
+    apply, calls = form._apply, 0
+
+    def counting(*args: Any, **named: Any) -> str:
+        nonlocal calls
+        calls += 1
+        return apply(*args, **named)
+
+    monkeypatch.setattr(form, "_apply", counting)
+    form.render([said(("user", "assistant")[number % 2], f"Line {number} ") for number in range(41)])
+    assert calls == 4
 
 
 @pytest.mark.parametrize("template", list(TEMPLATES))
