@@ -84,10 +84,7 @@ def _packing_works(dtype: torch.dtype) -> bool:
     try:
         with torch.inference_mode():
             found, expected = PackedLinear(weight, None)(x).float(), x.float() @ weight.float().t()
-    except (
-        RuntimeError,
-        AttributeError,
-    ):  # also `NotImplementedError`: the operator or the layout is not there
+    except (RuntimeError, AttributeError):  # the operator is missing, or the layout
         return False
     return bool(torch.allclose(found, expected, rtol=0.02, atol=0.02 * 64**0.5))
 

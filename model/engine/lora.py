@@ -57,7 +57,7 @@ class Adapters:
         self._model = model
         self._base_version = base_version
         self._attached: dict[str, LoraAdapter] = {}
-        self._batch = Batch()
+        self.batch = Batch()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -101,16 +101,17 @@ class Adapters:
                 raise BadRequest(
                     f"There is no adapter {key!r}; there are {', '.join(self._attached) or 'none'}."
                 )
-        self._batch.rows = rows
+        self.batch = Batch(rows)
         try:
             yield
         finally:
-            self._batch.rows = ()
+            self.batch = Batch()
 
     def _wrapped(self, name: str) -> "AdaptedLinear":
+        """The module, wrapped for these adapters: another engine may have served the model before."""
         module = self._model.get_submodule(name)
-        if not isinstance(module, AdaptedLinear) or module.batch is not self._batch:
-            module = AdaptedLinear(module.base if isinstance(module, AdaptedLinear) else module, self._batch)
+        if not isinstance(module, AdaptedLinear) or module.adapters is not self:
+            module = AdaptedLinear(module.base if isinstance(module, AdaptedLinear) else module, self)
             self._model.set_submodule(name, module)
         return module
 
@@ -133,24 +134,16 @@ class LoraAdapter:
 
 
 class Batch:
-    """Which rows belong to which adapter, for the pass that is being computed. Read by every adapted module."""
+    """Which rows belong to which adapter, for the passes inside `Adapters.applied`. Read by every adapted module."""
 
-    _rows: Sequence[tuple[str | None, int]] = ()
-
-    @property
-    def rows(self) -> Sequence[tuple[str | None, int]]:
-        return self._rows
-
-    @rows.setter
-    def rows(self, rows: Sequence[tuple[str | None, int]]) -> None:
-        self._rows = rows
+    def __init__(self, rows: Sequence[tuple[str | None, int]] = ()) -> None:
         self.keys = tuple(dict.fromkeys(key for key, _ in rows if key is not None))
         self.alike = len({key for key, _ in rows}) == 1
+        self._rows = rows
         self._foreign: dict[tuple[int, ...], Tensor] = {}
-        self.__dict__.pop("_owners", None)
 
     def foreign(self, ranks: tuple[int, ...], device: torch.device) -> Tensor:
-        """Tokens x all ranks: where a rank belongs to another adapter than the token's. Once a pass, mostly."""
+        """Tokens x all ranks: where a rank belongs to another adapter than the token's. Mostly made once a pass."""
         if ranks not in self._foreign:
             columns = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
             self._foreign[ranks] = (self._owners[:, None] != columns).to(device)
@@ -168,16 +161,16 @@ class Batch:
 class AdaptedLinear(nn.Module):
     """A linear layer, and what the adapters of the batch add to their own rows: nothing to those without one."""
 
-    def __init__(self, base: nn.Module, batch: Batch) -> None:
+    def __init__(self, base: nn.Module, adapters: Adapters) -> None:
         super().__init__()
         self.base = base
+        self.adapters = adapters
         self.pairs: dict[str, Pair] = {}
-        self.batch = batch
         self._stack: tuple[tuple[str, ...], tuple[int, ...], Pair | None] = ((), (), None)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
-        batch = self.batch
+        batch = self.adapters.batch
         if not batch.keys:
             return y
         ranks, pair = self._stacked(batch.keys)
@@ -187,7 +180,8 @@ class AdaptedLinear(nn.Module):
         inner = linear(x.reshape(-1, x.shape[-1]), pair.down)
         if not batch.alike:
             inner.masked_fill_(batch.foreign(ranks, x.device), 0)
-        return torch.addmm(y.view(-1, y.shape[-1]), inner, pair.up).view(y.shape)
+        y.view(-1, y.shape[-1]).addmm_(inner, pair.up)
+        return y
 
     def forget_stack(self) -> None:
         self._stack = ((), (), None)
@@ -217,18 +211,20 @@ def _read_adapter(model: PreTrainedModel, ref: AdapterRef, base_version: str) ->
         raise _refusal(ref, faults)
     faults += _find_unsupported(config)
     found = _sort_tensors(tensors, faults)
-    pairs: dict[str, Pair] = {}
-    for name, sides in sorted(found.items()):
-        fault = _find_fault(model, config, name, sides)
-        if fault is not None:
-            faults.append(fault)
-        else:
-            scale = _scale(config, name, sides["A"].shape[0])
-            pairs[name] = _to_pair(model, sides["A"], sides["B"], scale)
+    numbers = list(_find_bad_numbers(config))
+    ranks = {name: None if numbers else _of_module(config, "rank_pattern", name, "r") for name in found}
+    faults += numbers
+    faults += [
+        fault for name, sides in found.items() if (fault := _find_misfit(model, name, sides, ranks[name]))
+    ]
     if not tensors:
         faults.append(f"{WEIGHTS} holds no tensors")
     if faults:
         raise _refusal(ref, faults)
+    pairs = {
+        name: _to_pair(model, sides["A"], sides["B"], _scale(config, name, sides["A"].shape[0]))
+        for name, sides in sorted(found.items())
+    }
     return LoraAdapter(f"{ref.name}@{_fingerprint(base_version, pairs)}", pairs)
 
 
@@ -274,14 +270,29 @@ def _find_unsupported(config: Mapping[str, Any]) -> Iterator[str]:
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
         yield f"it was begun with {start!r}, which alters the base's weights"
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        yield f"its rank r must be a whole number above 0, and is {rank!r}"
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        yield f"its lora_alpha must be a number, and is {alpha!r}"
-    for name in ("rank_pattern", "alpha_pattern"):
-        if not isinstance(config.get(name) or {}, dict):
-            yield f"its {name} must be an object, and is {config[name]!r}"
+
+
+def _find_bad_numbers(config: Mapping[str, Any]) -> Iterator[str]:
+    """In the rank and in alpha, and in what says of some modules that they have others."""
+    for name, patterns in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
+        of_modules = config.get(patterns) or {}
+        if not isinstance(of_modules, dict) or not all(map(_is_pattern, of_modules)):
+            yield f"its {patterns} must name modules by regular expressions, and is {of_modules!r}"
+            of_modules = {}
+        for value in (config.get(name), *of_modules.values()):
+            whole = name == "r"
+            known = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not known or not 0 < value < math.inf:
+                what = "a whole number" if whole else "a number"
+                yield f"its {name} must be {what} above 0, and is {value!r}"
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _sort_tensors(tensors: Mapping[str, Tensor], faults: list[str]) -> dict[str, dict[str, Tensor]]:
@@ -300,9 +311,10 @@ def _sort_tensors(tensors: Mapping[str, Tensor], faults: list[str]) -> dict[str,
     return found
 
 
-def _find_fault(
-    model: PreTrainedModel, config: Mapping[str, Any], name: str, sides: Mapping[str, Tensor]
+def _find_misfit(
+    model: PreTrainedModel, name: str, sides: Mapping[str, Tensor], rank: int | None
 ) -> str | None:
+    """Why the model cannot take the tensors for `name`; `rank` is None where the configuration states none."""
     try:
         module = model.get_submodule(name)
     except AttributeError:
@@ -317,28 +329,26 @@ def _find_fault(
     inputs, outputs = (
         (module.nx, module.nf) if isinstance(module, Conv1D) else (module.in_features, module.out_features)
     )
-    rank = _of_module(config.get("rank_pattern"), name, config.get("r"))
-    shapes = tuple(list(sides[side].shape) for side in "AB")
-    if shapes != ([rank, inputs], [outputs, rank]):
+    down, up = list(sides["A"].shape), list(sides["B"].shape)
+    if rank is not None and (down, up) != ([rank, inputs], [outputs, rank]):
         return (
-            f"the module {name} takes lora_A {[rank, inputs]} and lora_B {[outputs, rank]}, "
-            f"and the file has {shapes[0]} and {shapes[1]}"
+            f"the module {name} takes a lora_A of {rank} x {inputs} and a lora_B of {outputs} x {rank}, "
+            f"and the file has {' x '.join(map(str, down))} and {' x '.join(map(str, up))}"
         )
     return None
 
 
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
-    alpha = float(_of_module(config.get("alpha_pattern"), name, config.get("lora_alpha")))
+    alpha = float(_of_module(config, "alpha_pattern", name, "lora_alpha"))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _of_module(patterns: object, name: str, default: Any) -> Any:
+def _of_module(config: Mapping[str, Any], patterns: str, name: str, default: str) -> Any:
     """As PEFT reads its patterns: a key is a regular expression for the end of a module's name."""
-    if isinstance(patterns, dict):
-        for pattern, value in patterns.items():
-            if re.fullmatch(rf"(.*\.)?({pattern})", name):
-                return value
-    return default
+    for pattern, value in (config.get(patterns) or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", name):
+            return value
+    return config[default]
 
 
 def _to_pair(model: PreTrainedModel, down: Tensor, up: Tensor, scale: float) -> Pair:
