@@ -197,8 +197,10 @@ async def say_hello(model: str) -> str:
     """The reply to "hello" in one line."""
     engine = _open_engine(model, max_waiting=1)
     try:
+        recommended = dict((await engine.health()).sampling_defaults)
+        sampling = default_sampling(seed=SEED, recommended=recommended)
         messages = [ChatMessage("system", DEFAULT_PERSONA), ChatMessage("user", "hello")]
-        reply, _ = await _reply_to(engine, messages, default_sampling(seed=SEED), conversation="hello")
+        reply, _ = await _reply_to(engine, messages, sampling, conversation="hello")
     finally:
         await engine.close()
     return repr(reply)
