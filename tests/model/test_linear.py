@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import sys
 import weakref
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from model.engine.linear import PackedLinear, find_linears, prepare_linears
+from model.engine.linear import PackedLinear, Quantisation, find_linears, prepare_linears
+from model.errors import ModelUnusable
 from tests.model.tiny_models import Shape, make_model
 
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
@@ -100,3 +102,38 @@ def test_half_precision_which_a_processor_computes_slowly_stays() -> None:
     model = make_model().to(torch.float16)
     prepare_linears(model)
     assert not any(isinstance(module, PackedLinear) for module in model.modules())
+
+
+@pytest.mark.parametrize(("quantise", "agreement"), [("int8", 0.9999), ("int4", 0.995)])
+@pytest.mark.parametrize("shape", ["llama", "gpt2"])
+def test_a_quantised_layer_gives_nearly_what_the_plain_one_gives(
+    shape: Shape, quantise: Quantisation, agreement: float
+) -> None:
+    pytest.importorskip("torchao", reason="the extra [quant] is not installed")
+    model = make_model(shape).to(torch.bfloat16)
+    prepared = copy.deepcopy(model)
+    prepare_linears(prepared, quantise=quantise)
+    torch.manual_seed(0)
+    for name, plain in ((name, m) for name, m in model.named_modules() if is_linear(m)):
+        quantised = prepared.get_submodule(name)
+        assert (not isinstance(quantised, PackedLinear)) == (quantise == "int8" or name != "lm_head")
+        x = torch.randn(1, 9, plain.nx if isinstance(plain, Conv1D) else plain.in_features).bfloat16()
+        with torch.inference_mode():
+            found, expected = quantised(x).float().flatten(), plain(x).float().flatten()
+        assert torch.cosine_similarity(found, expected, dim=0) > agreement
+    assert torch.equal(prepared.get_input_embeddings().weight, model.get_input_embeddings().weight)
+    with torch.inference_mode():
+        assert prepared(torch.tensor([[5, 6, 7]])).logits.isfinite().all()
+
+
+def is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+@pytest.mark.parametrize("quantise", ["int8", "int4"])
+def test_quantising_without_the_library_is_told(
+    monkeypatch: pytest.MonkeyPatch, quantise: Quantisation
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ModelUnusable, match=rf"Weights in {quantise} need .* pip install 'parley\[quant\]'"):
+        prepare_linears(make_model(), quantise=quantise)
