@@ -191,7 +191,7 @@ def _attend_group(cache: KVCache, group: Group, rows: Rows) -> Tensor:
     )
     seen = slice(group.begin(rows.window), group.total)
     slots = slice(group.first, group.last + 1)
-    out = (_weigh_by_product if rows.queries.device.type == "cpu" and rows.softcap is None else _weigh)(
+    out = _weigh(
         rows.queries[:, place]
         .transpose(0, 1)
         .reshape(members, pool_keys.shape[1], -1, rows.queries.shape[2]),
@@ -201,18 +201,6 @@ def _attend_group(cache: KVCache, group: Group, rows: Rows) -> Tensor:
         rows,
     )
     return out.reshape(members, heads, -1)
-
-
-def _weigh_by_product(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, rows: Rows
-) -> Tensor:
-    """As `_weigh`, for few queries a head: a processor reads keys and values faster in plain matrix products."""
-    scaling = queries.shape[-1] ** -0.5 if rows.scaling is None else rows.scaling
-    scores = torch.bmm(keys.flatten(0, 1), queries.flatten(0, 1).transpose(1, 2))
-    scores = scores.transpose(1, 2).float().mul_(scaling).view(*queries.shape[:3], -1)
-    scores = scores if mask is None else scores + mask
-    weights = scores.softmax(-1).to(values.dtype)
-    return torch.bmm(weights.flatten(0, 1), values.flatten(0, 1))
 
 
 def _attend_piece(layout: Layout, piece: Piece, rows: Rows) -> Tensor:
