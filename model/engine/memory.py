@@ -76,10 +76,10 @@ def _try_batches(model: PreTrainedModel) -> str | None:
         return f"its forward pass refused a batch ({type(error).__name__})."
     finally:
         model.set_attn_implementation(own)
-    error = float((found - expected).norm(dim=-1).max() / expected.norm(dim=-1).mean())
-    if error <= LARGEST_ERROR:
+    difference = float((found - expected).norm(dim=-1).max() / expected.norm(dim=-1).mean())
+    if difference <= LARGEST_ERROR:
         return None
-    return f"its scores in a batch differ from its own by {error:.0%}."
+    return f"its scores in a batch differ from its own by {difference:.0%}."
 
 
 def _probe_runner(model: PreTrainedModel) -> BatchRunner:
