@@ -99,12 +99,16 @@ def _agree(module: nn.Module, fused: nn.Module, weight: Tensor) -> bool:
 class RotaryTable(nn.Module):
     """Cosines and sines of every position, as the model's own module computes them; looked up, not computed."""
 
-    def __init__(self, cos: Tensor, sin: Tensor) -> None:
-        """Positions x size."""
+    def __init__(self, cos: Tensor, sin: Tensor, own: nn.Module) -> None:
+        """Positions x size. `own` is the model's, for positions of several axes (Qwen3.5 has three)."""
         super().__init__()
+        self.own = own
         self._cos, self._sin = cos, sin
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        if position_ids.dim() != 2:
+            angles: tuple[Tensor, Tensor] = self.own(x, position_ids)
+            return angles
         return self._cos[position_ids], self._sin[position_ids]
 
 
@@ -121,4 +125,4 @@ def _rotary_table(model: PreTrainedModel, module: nn.Module) -> nn.Module | None
     if cos.shape[:2] != (1, 1) or cos.dim() != 3 or 2 * places.numel() * cos.nbytes > MOST_TABLE_BYTES:
         return None
     cos, sin = module(x, places)
-    return RotaryTable(cos[0], sin[0])
+    return RotaryTable(cos[0], sin[0], module)
