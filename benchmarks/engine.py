@@ -40,8 +40,8 @@ from model.checkpoint import open_checkpoint
 from model.hardware import compute_threads, inspect_hardware
 
 PARLEY, GENERATE, CONTINUOUS, LLAMACPP = "parley", "generate", "continuous", "llamacpp"
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""What the `parley` command sets before torch is imported. llama.cpp goes as it comes."""
+SPIN = {"GOMP_SPINCOUNT": "20000"}
+"""What the `parley` command sets before torch is imported; transformers gets it, too. llama.cpp goes as it comes."""
 PREFETCH_MARGIN = 2.0
 """Times what the history takes: how long a person is given to type."""
 
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--spin",
         action="store_true",
-        help="let the threads of transformers spin while they wait, which suits a machine with nothing else to do",
+        help="let the threads of transformers spin for as long as OpenMP does by itself while they wait",
     )
     return parser
 
@@ -233,8 +233,8 @@ def measure(
 
 def start_peer(name: str, settings: PeerSettings, *, spin: bool = False) -> Caller:
     """In a process of its own, which alone imports what it needs."""
-    passive = name == PARLEY or (name == GENERATE and not spin)
-    return Remote(BUILDERS[name], settings, PASSIVE if passive else {})
+    limited = name == PARLEY or (name == GENERATE and not spin)
+    return Remote(BUILDERS[name], settings, SPIN if limited else {})
 
 
 def _build_parley(settings: PeerSettings) -> Peer:

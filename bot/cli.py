@@ -28,8 +28,9 @@ Result = TypeVar("Result")
 @app.callback()
 def parley() -> None:
     """A chatbot that a community runs on its own machine."""
-    # Before torch is imported, which reads it once: threads that spin while they wait make two slower than one.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch is imported, which reads it once: threads that wait for the next operation spin for some tens of
+    # microseconds and then sleep. For longer, they would be in the way of everything else; at once, a step takes long.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 @app.command()

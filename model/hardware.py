@@ -1,6 +1,8 @@
 """What this machine has, and how large a model fits. Loads nothing."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +73,21 @@ def list_fits(device: Device) -> tuple[Fit, ...]:
     if device.memory_free is None:
         return ()
     return tuple(Fit(dtype, largest_model(device.memory_free, dtype)) for dtype in ("float32", "bfloat16"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch compute on the calling thread alone.
+
+    Each thread that computes in parallel keeps threads of its own for it. Where these are more than the processors,
+    OpenMP has all of them sleep between two operations, which made a step of the engine take half as long again.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compute_threads() -> int:

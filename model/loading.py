@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from model.chat_format import ChatFormat
 from model.checkpoint import Checkpoint, open_checkpoint
 from model.errors import BadRequest, ModelUnusable
-from model.hardware import WEIGHTS_SHARE, Device, inspect_hardware, largest_model
+from model.hardware import WEIGHTS_SHARE, Device, inspect_hardware, largest_model, one_thread
 from model.request import SamplingParams
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def load_model(
     target = choose_device(device)
     checkpoint = open_checkpoint(source, token=token, revision=revision)
     chosen = choose_dtype(dtype, target, checkpoint)
-    with _quiet_transformers():
+    with _quiet_transformers(), one_thread():
         config = _load_config(checkpoint)
         tokenizer = _load_tokenizer(checkpoint)
         _check_vocabulary(checkpoint, config, tokenizer)

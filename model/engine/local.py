@@ -20,7 +20,7 @@ from model.engine.text import ReplyText
 from model.engine.words import token_texts
 from model.engine.worker import Worker
 from model.errors import BadRequest, DeadlineExceeded, EngineError
-from model.hardware import compute_threads
+from model.hardware import compute_threads, one_thread
 from model.loading import LoadedModel
 from model.request import AdapterRef, ChatMessage, Delta, EngineHealth, GenerationRequest
 
@@ -50,14 +50,17 @@ class LocalEngine:
         """
         self._loaded = loaded
         self._context_tokens = min(context_tokens or loaded.context_tokens, loaded.context_tokens)
-        prepare_linears(loaded.model, quantise=quantise)
-        fuse_small_ops(loaded.model)
+        with one_thread():
+            prepare_linears(loaded.model, quantise=quantise)
+            fuse_small_ops(loaded.model)
         self._adapters = Adapters(loaded.model, base_version=loaded.version)
         self._keys: dict[str, str] = {}
         """Of each adapter by name, the key of the weights that serve it now."""
         self._words = token_texts(loaded.tokenizer)
+        with one_thread():
+            runner = runner or self._open_runner(max_running, cache_bytes)
         self._worker = Worker(
-            runner or self._open_runner(max_running, cache_bytes),
+            runner,
             max_running=max_running,
             max_waiting=max_waiting,
             threads=_threads_for(loaded),
