@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from model.errors import PretrainError
 from model.pretrain.checkpoint import Checkpoint, Progress, Weights, save_checkpoint
+from model.pretrain.devices import give_memory_back
 from model.pretrain.examples import Examples
 from model.pretrain.folder import RunFolder
 from model.pretrain.network import Objective
@@ -154,6 +155,7 @@ class Training:
 
     def _check(self, stage: Stage) -> bool:
         """Measure the held-out loss; whether it is better than ever in this stage."""
+        give_memory_back()
         progress = self.progress
         loss = self.held_out_loss(stage.held_out)
         better = loss < progress.best_loss
