@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
@@ -47,6 +47,10 @@ class IncomingMessage:
     """One person and the bot: a direct message or a terminal."""
     reply_to: str | None = None
     """The platform's id of the message that this one replies to."""
+    client_msg_id: str | None = None
+    """A second id that the platform gives it, equal in events that are twins."""
+    token: str | None = field(default=None, repr=False)
+    """What answers a slash command, for a quarter of an hour."""
 
 
 class Reply(Protocol):

@@ -6,6 +6,7 @@ StorageError
 ├── DatabaseLocked       another process uses the same SQLite file
 ├── DatabaseDamaged      the SQLite file failed its check
 ├── DiskFull             there is no room left to write
+├── ClaimLost            another process answers this message now
 ├── SchemaTooOld         `parley migrate` has not been run
 └── SchemaTooNew         a newer Parley has migrated it
 """
@@ -32,6 +33,10 @@ class DatabaseDamaged(StorageError):
 
 
 class DiskFull(StorageError):
+    pass
+
+
+class ClaimLost(StorageError):
     pass
 
 

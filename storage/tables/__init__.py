@@ -1,6 +1,18 @@
 """Every table, one class each. Rows hold no logic, and never leave `storage`."""
 
 from storage.tables.base import Base, Platform
+from storage.tables.delivery import (
+    Decision,
+    Identify,
+    Inbox,
+    InboxState,
+    Lease,
+    Outbox,
+    PartOp,
+    PartState,
+    Scan,
+    Via,
+)
 from storage.tables.dialogue import Feedback, FinishReason, Message, MessagePart, Rating, Role, Turn
 from storage.tables.moderation import Flag, FlagSource, Review, ReviewDecision
 from storage.tables.people import Account, Consent, ConsentDecision, Purpose
@@ -13,18 +25,28 @@ __all__ = [
     "Consent",
     "ConsentDecision",
     "Conversation",
+    "Decision",
     "Feedback",
     "FinishReason",
     "Flag",
     "FlagSource",
+    "Identify",
+    "Inbox",
+    "InboxState",
+    "Lease",
     "Message",
     "MessagePart",
+    "Outbox",
+    "PartOp",
+    "PartState",
     "Platform",
     "Purpose",
     "Rating",
     "Review",
     "ReviewDecision",
     "Role",
+    "Scan",
     "Turn",
+    "Via",
     "Workspace",
 ]
