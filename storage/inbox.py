@@ -6,18 +6,24 @@ Every function takes an open session first; those that call it `tx` write, and t
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import CursorResult, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, case, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from storage.errors import ClaimLost
-from storage.tables import Decision, Inbox, Platform, Via
+from storage.tables import Decision, Inbox, Outbox, Platform, Via
+
+CLAIM_LOCK = 0x436C61696D
+"""PostgreSQL's advisory lock that makes processes claim one after the other."""
 
 OPEN = ("new", "claimed", "answered")
 """States of a row that something is still to be done for."""
+
+FORGOTTEN: dict[str, Any] = {"text": "", "token": None, "author_id": "", "author_name": ""}
+"""What a row that is closed no longer tells: who said what is in the dialogue, or in no place at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,15 @@ class Claim:
     question_id: int | None
 
 
-async def add_received(tx: AsyncSession, received: Received, now: datetime) -> bool:
+async def add_received(
+    tx: AsyncSession, received: Received, now: datetime, *, rest_until: datetime | None = None
+) -> bool:
     """Store a message. False when it is there already, by its id or by its `client_msg_id`."""
     insert = postgresql.insert if tx.get_bind().dialect.name == "postgresql" else sqlite.insert
-    values = asdict(received) | {"received_at": now, "state": "new", "fence": 0, "attempts": 0}
-    statement = insert(Inbox).values(**values).on_conflict_do_nothing().returning(Inbox.id)
+    values = asdict(received) | {"received_at": now, "state": "new", "lease_until": rest_until}
+    statement = (
+        insert(Inbox).values(**values, fence=0, attempts=0).on_conflict_do_nothing().returning(Inbox.id)
+    )
     return await tx.scalar(statement) is not None
 
 
@@ -71,35 +81,51 @@ async def edit_received(
     return await _change_unanswered(tx, platform, workspace, channel, message_id, text=text)
 
 
+async def wake_received(
+    tx: AsyncSession, platform: Platform, workspace: str, channel: str, message_id: str
+) -> bool:
+    """It need not rest any longer. False when its answer has begun or it is unknown."""
+    return await _change_unanswered(tx, platform, workspace, channel, message_id, lease_until=None)
+
+
 async def cancel_received(
     tx: AsyncSession, platform: Platform, workspace: str, channel: str, message_id: str
 ) -> bool:
     """Somebody deleted a message: it is not answered. False when its answer has begun or it is unknown."""
-    return await _change_unanswered(tx, platform, workspace, channel, message_id, state="cancelled", text="")
+    return await _change_unanswered(
+        tx, platform, workspace, channel, message_id, state="cancelled", **FORGOTTEN
+    )
 
 
 async def claim_next(
     tx: AsyncSession, *, owner: str, platforms: Collection[Platform], now: datetime, lease_seconds: float
 ) -> Claim | None:
-    """Take the oldest message of a conversation in which nothing earlier is open, or None when there is none."""
-    earlier = aliased(Inbox)
-    same_place = and_(
-        earlier.platform == Inbox.platform,
-        earlier.workspace == Inbox.workspace,
-        earlier.channel == Inbox.channel,
-        earlier.thread == Inbox.thread,
+    """Take the oldest message of a conversation in which nothing earlier is open, or None when there is none.
+
+    An answer that is being sent comes before what is not answered yet, for a scan may find an earlier message late.
+    """
+    # Under READ COMMITTED two processes could each see the other's message of a conversation unclaimed.
+    if tx.get_bind().dialect.name == "postgresql":
+        await tx.execute(select(func.pg_advisory_xact_lock(CLAIM_LOCK)))
+    other = aliased(Inbox)
+    comes_before = or_(
+        and_(other.state == "answered", Inbox.state != "answered"),
+        and_(
+            (other.state == "answered") == (Inbox.state == "answered"),
+            or_(
+                other.created_at < Inbox.created_at,
+                and_(other.created_at == Inbox.created_at, other.id < Inbox.id),
+            ),
+        ),
     )
-    came_before = or_(
-        earlier.created_at < Inbox.created_at,
-        and_(earlier.created_at == Inbox.created_at, earlier.id < Inbox.id),
-    )
+    is_held = and_(other.lease_owner.is_not(None), other.lease_until > now, other.id != Inbox.id)
     candidate = (
         select(Inbox)
         .where(
             Inbox.state.in_(OPEN),
             Inbox.platform.in_(platforms),
             or_(Inbox.lease_until.is_(None), Inbox.lease_until <= now),
-            ~exists().where(same_place, came_before, earlier.state.in_(OPEN)),
+            ~exists().where(_same_place(other, Inbox), other.state.in_(OPEN), or_(comes_before, is_held)),
         )
         .order_by(Inbox.created_at, Inbox.id)
         .limit(1)
@@ -114,13 +140,21 @@ async def claim_next(
     row.fence += 1
     row.lease_owner, row.lease_until = owner, now + timedelta(seconds=lease_seconds)
     await tx.flush()
+    expired = update(Inbox).where(
+        _same_place(Inbox, row), Inbox.id != row.id, Inbox.lease_owner.is_not(None), Inbox.state.in_(OPEN)
+    )
+    await tx.execute(expired.values(fence=Inbox.fence + 1, lease_owner=None, lease_until=None))
     return _to_claim(row, answered=answered)
 
 
-async def find_next_due(session: AsyncSession, platforms: Collection[Platform]) -> datetime | None:
-    """When the next row that rests, or that somebody holds, may be claimed; None when none is open."""
-    query = select(func.min(Inbox.lease_until)).where(Inbox.state.in_(OPEN), Inbox.platform.in_(platforms))
-    return await session.scalar(query)
+async def is_any_due(session: AsyncSession, platforms: Collection[Platform], now: datetime) -> bool:
+    """Whether a claim may succeed: cheap, for it takes no lock."""
+    due = select(Inbox.id).where(
+        Inbox.state.in_(OPEN),
+        Inbox.platform.in_(platforms),
+        or_(Inbox.lease_until.is_(None), Inbox.lease_until <= now),
+    )
+    return await session.scalar(due.limit(1)) is not None
 
 
 async def renew_claim(tx: AsyncSession, claim: Claim, until: datetime) -> None:
@@ -135,7 +169,8 @@ async def release_claim(
     await _update(
         tx,
         claim,
-        state="answered" if claim.answered else "new",
+        state=case((Inbox.state == "answered", "answered"), else_="new"),
+        fence=claim.fence + 1,
         attempts=claim.attempts - (0 if error or claim.answered else 1),
         lease_owner=None,
         lease_until=rest_until,
@@ -158,10 +193,9 @@ async def record_decision(
 async def close_received(
     tx: AsyncSession, claim: Claim, state: Literal["done", "dead"], error: str | None = None
 ) -> None:
-    """Nothing remains to be done. Raises `ClaimLost`."""
-    await _update(
-        tx, claim, state=state, text="", token=None, lease_owner=None, lease_until=None, last_error=error
-    )
+    """Nothing remains to be done, and what was said is forgotten here. Raises `ClaimLost`."""
+    await _update(tx, claim, state=state, lease_owner=None, lease_until=None, last_error=error, **FORGOTTEN)
+    await tx.execute(update(Outbox).where(Outbox.inbox_id == claim.inbox_id).values(body="", body_sha=""))
 
 
 async def forget_token(tx: AsyncSession, claim: Claim) -> None:
@@ -199,10 +233,20 @@ async def _change_unanswered(
         Inbox.channel == channel,
         Inbox.message_id == message_id,
         Inbox.state == "new",
+        Inbox.question_id.is_(None),  # else the dialogue has it, and a part of its answer may stand there
     )
     result = await tx.execute(unanswered.values(**values))
     assert isinstance(result, CursorResult)
     return bool(result.rowcount)
+
+
+def _same_place(row: type[Inbox], other: type[Inbox] | Inbox) -> ColumnElement[bool]:
+    return and_(
+        row.platform == other.platform,
+        row.workspace == other.workspace,
+        row.channel == other.channel,
+        row.thread == other.thread,
+    )
 
 
 def _to_claim(row: Inbox, *, answered: bool) -> Claim:
