@@ -1,4 +1,6 @@
-"""What came in and what goes out: inbox, outbox, leases, scans, identifies."""
+"""What comes in and what goes out: inbox, outbox, leases, scans, identifies."""
+
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,217 +10,124 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+MOMENT = sa.DateTime(timezone=True)
+
 
 def upgrade() -> None:
-    op.create_table(
-        "identifies",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column(
-            "platform",
-            sa.Enum(
-                "discord",
-                "slack",
-                "terminal",
-                name="platform",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
-        ),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_identifies")),
-    )
-    with op.batch_alter_table("identifies", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_identifies_at"), ["at"], unique=False)
+    create_inbox()
+    create_outbox()
+    create_leases()
+    create_scans()
 
-    op.create_table(
-        "leases",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("holder", sa.String(), nullable=False),
-        sa.Column("fence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
-    )
-    op.create_table(
-        "scans",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column(
-            "platform",
-            sa.Enum(
-                "discord",
-                "slack",
-                "terminal",
-                name="platform",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
-        ),
-        sa.Column("workspace", sa.String(), nullable=False),
-        sa.Column("channel", sa.String(), nullable=False),
-        sa.Column("thread", sa.String(), nullable=False),
-        sa.Column("private", sa.Boolean(), nullable=False),
-        sa.Column("verified_upto", sa.String(), nullable=False),
-        sa.Column("active_until", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_scans")),
-        sa.UniqueConstraint(
-            "platform",
-            "workspace",
-            "channel",
-            "thread",
-            name=op.f("uq_scans_platform_workspace_channel_thread"),
-        ),
-    )
+
+def create_inbox() -> None:
     op.create_table(
         "inbox",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column(
-            "platform",
-            sa.Enum(
-                "discord",
-                "slack",
-                "terminal",
-                name="platform",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
-        ),
-        sa.Column("workspace", sa.String(), nullable=False),
-        sa.Column("channel", sa.String(), nullable=False),
-        sa.Column("thread", sa.String(), nullable=False),
-        sa.Column("message_id", sa.String(), nullable=False),
-        sa.Column("client_msg_id", sa.String(), nullable=True),
-        sa.Column("author_id", sa.String(), nullable=False),
-        sa.Column("author_name", sa.Text(), nullable=False),
-        sa.Column("author_is_bot", sa.Boolean(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column(
-            "via",
-            sa.Enum(
-                "mention",
-                "reply",
-                "dm",
-                "thread",
-                "command",
-                name="via",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
-        ),
-        sa.Column("private", sa.Boolean(), nullable=False),
-        sa.Column("reply_to", sa.String(), nullable=True),
-        sa.Column("token", sa.String(), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column(
-            "decision",
-            sa.Enum(
-                "answer",
-                "ignore",
-                "expired",
-                "blocked",
-                "over_quota",
-                "dead",
-                name="decision",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=True,
-        ),
-        sa.Column(
-            "state",
-            sa.Enum(
-                "new",
-                "claimed",
-                "answered",
-                "done",
-                "dead",
-                "cancelled",
-                name="state",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
-        ),
-        sa.Column("question_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("answer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("lease_owner", sa.String(), nullable=True),
-        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("fence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("attempts", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("last_error", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["answer_id"], ["messages.id"], name=op.f("fk_inbox_answer_id_messages"), ondelete="SET NULL"
-        ),
-        sa.ForeignKeyConstraint(
-            ["question_id"], ["messages.id"], name=op.f("fk_inbox_question_id_messages"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
-        sa.UniqueConstraint(
-            "platform",
-            "workspace",
-            "channel",
-            "message_id",
-            name=op.f("uq_inbox_platform_workspace_channel_message_id"),
-        ),
-        sa.UniqueConstraint(
-            "platform", "workspace", "client_msg_id", name=op.f("uq_inbox_platform_workspace_client_msg_id")
-        ),
+        own_id(),
+        one_word("platform", "discord", "slack", "terminal"),
+        *place(),
+        column("message_id", sa.String()),
+        column("client_msg_id", sa.String(), nullable=True),
+        column("author_id", sa.String()),
+        column("author_name", sa.Text()),
+        column("author_is_bot", sa.Boolean()),
+        column("text", sa.Text()),
+        one_word("via", "mention", "reply", "dm", "thread", "command"),
+        column("private", sa.Boolean()),
+        column("reply_to", sa.String(), nullable=True),
+        column("token", sa.String(), nullable=True),
+        column("created_at", MOMENT),
+        column("received_at", MOMENT),
+        one_word("decision", "answer", "ignore", "expired", "blocked", "over_quota", "dead", nullable=True),
+        one_word("state", "new", "claimed", "answered", "done", "dead", "cancelled"),
+        reference("question_id", "messages.id", "CASCADE", nullable=True),
+        reference("answer_id", "messages.id", "SET NULL", nullable=True),
+        column("lease_owner", sa.String(), nullable=True),
+        column("lease_until", MOMENT, nullable=True),
+        column("fence", NUMBER),
+        column("attempts", NUMBER),
+        column("last_error", sa.Text(), nullable=True),
+        sa.UniqueConstraint("platform", "workspace", "channel", "message_id"),
+        sa.UniqueConstraint("platform", "workspace", "client_msg_id"),
     )
-    with op.batch_alter_table("inbox", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_inbox_answer_id"), ["answer_id"], unique=False)
-        batch_op.create_index(
-            "ix_inbox_conversation", ["platform", "workspace", "channel", "thread", "state"], unique=False
-        )
-        batch_op.create_index(batch_op.f("ix_inbox_question_id"), ["question_id"], unique=False)
-        batch_op.create_index("ix_inbox_state", ["state"], unique=False)
+    conversation = ["platform", "workspace", "channel", "thread", "state"]
+    op.create_index("ix_inbox_conversation", "inbox", conversation)
+    op.create_index("ix_inbox_state", "inbox", ["state"])
 
+
+def create_outbox() -> None:
     op.create_table(
         "outbox",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("inbox_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("part", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column(
-            "op",
-            sa.Enum(
-                "post", "edit", "delete", name="op", native_enum=False, create_constraint=True, length=16
-            ),
-            nullable=False,
-        ),
-        sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("body_sha", sa.String(), nullable=False),
-        sa.Column("nonce", sa.String(), nullable=False),
-        sa.Column(
-            "state",
-            sa.Enum(
-                "pending",
-                "sending",
-                "sent",
-                "failed",
-                name="state",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
-        ),
-        sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("first_try_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("attempts", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("external_id", sa.String(), nullable=True),
-        sa.Column("last_error", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["inbox_id"], ["inbox.id"], name=op.f("fk_outbox_inbox_id_inbox"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
-        sa.UniqueConstraint("inbox_id", "part", name=op.f("uq_outbox_inbox_id_part")),
-        sa.UniqueConstraint("nonce", name=op.f("uq_outbox_nonce")),
+        own_id(),
+        reference("inbox_id", "inbox.id", "CASCADE", index=False),
+        column("part", NUMBER),
+        one_word("op", "post", "edit", "delete"),
+        column("body", sa.Text()),
+        column("body_sha", sa.String()),
+        sa.Column("nonce", sa.String(), nullable=False, unique=True),
+        one_word("state", "pending", "sending", "sent", "failed"),
+        column("next_try_at", MOMENT, nullable=True),
+        column("first_try_at", MOMENT, nullable=True),
+        column("attempts", NUMBER),
+        column("external_id", sa.String(), nullable=True),
+        column("last_error", sa.Text(), nullable=True),
+        sa.UniqueConstraint("inbox_id", "part"),
     )
+
+
+def create_leases() -> None:
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(), primary_key=True),
+        column("holder", sa.String()),
+        column("fence", NUMBER),
+        column("expires_at", MOMENT),
+    )
+    op.create_table(
+        "identifies",
+        own_id(),
+        one_word("platform", "discord", "slack", "terminal"),
+        sa.Column("at", MOMENT, nullable=False, index=True),
+    )
+
+
+def create_scans() -> None:
+    op.create_table(
+        "scans",
+        own_id(),
+        one_word("platform", "discord", "slack", "terminal"),
+        *place(),
+        column("private", sa.Boolean()),
+        column("verified_upto", sa.String()),
+        column("active_until", MOMENT),
+        sa.UniqueConstraint("platform", "workspace", "channel", "thread"),
+    )
+
+
+def place() -> list[sa.Column[Any]]:
+    return [column(name, sa.String()) for name in ("workspace", "channel", "thread")]
+
+
+def own_id() -> sa.Column[Any]:
+    return sa.Column("id", NUMBER, primary_key=True)
+
+
+def column(name: str, type_: sa.types.TypeEngine[Any], *, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, type_, nullable=nullable)
+
+
+def one_word(name: str, *words: str, nullable: bool = False) -> sa.Column[Any]:
+    type_ = sa.Enum(*words, name=name, native_enum=False, create_constraint=True, length=16)
+    return sa.Column(name, type_, nullable=nullable)
+
+
+def reference(
+    name: str,
+    to: str,
+    on_delete: Literal["CASCADE", "SET NULL"],
+    *,
+    nullable: bool = False,
+    index: bool = True,
+) -> sa.Column[Any]:
+    return sa.Column(name, NUMBER, sa.ForeignKey(to, ondelete=on_delete), nullable=nullable, index=index)
