@@ -2,81 +2,155 @@
 
 import asyncio
 import gc
+import os
+import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
 
+from bot.answer import Answerer
 from bot.chat import Platform
 from bot.commands import Commands
+from bot.delivery.answering import Answering
+from bot.delivery.desk import Delivery
+from bot.delivery.worker import Worker
+from bot.late_engine import LateEngine
 from bot.platforms.terminal import TerminalPlatform, read_terminal_line
 from bot.respond import Responder
 from bot.settings import Settings
 from model.protocol import Engine
 from model.request import SamplingParams
 from storage.database import Database, migrate
+from storage.inbox import release_all_claims
 
 SAMPLING_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens", "seed")
+
+
+OpenEngine = Callable[[Settings, Console], Awaitable[Engine]]
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
     """The use cases that the platforms hand to."""
 
-    responder: Responder
+    answerer: Answerer
     commands: Commands
+    responder: Responder
+    delivery: Delivery
+    database: Database
+    holder: str
+    """What this process is called in leases."""
 
 
-async def serve(settings: Settings, console: Console, *, terminal: bool = False) -> None:
-    """Talk on every platform that has a token, or in the terminal when none has or `terminal` asks for it."""
+async def serve(
+    settings: Settings,
+    console: Console,
+    *,
+    terminal: bool = False,
+    restored: bool = False,
+    open_engine: OpenEngine | None = None,
+) -> None:
+    """Talk on every platform that has a token, or in the terminal when none has or `terminal` asks for it.
+
+    `restored`: the database comes from a backup, so look at the platforms before answering what it holds as open.
+    """
     gc.disable()  # what the start makes stays: to look for garbage in it takes a quarter of the time
     try:
-        async with open_core(settings, console) as core:
+        async with open_core(settings, console, open_engine or load_engine, restored=restored) as (
+            core,
+            engine,
+        ):
             platforms = [] if terminal else build_platforms(settings, core)
-            platforms = platforms or [build_terminal(console, core)]
+            if not platforms:
+                await engine.loaded()
+                platforms = [build_terminal(console, core)]
             gc.freeze()
             gc.enable()
             console.print(f"[dim]{_greeting(platforms)}[/]")
-            await run_platforms(platforms)
+            await run_platforms(platforms, core.delivery, engine)
     finally:
         gc.enable()
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, console: Console) -> AsyncIterator[Core]:
-    """Database, engine and use cases; closed in the opposite order."""
+async def open_core(
+    settings: Settings, console: Console, open_engine: OpenEngine, *, restored: bool = False
+) -> AsyncIterator[tuple[Core, LateEngine]]:
+    """Database, engine (still loading) and use cases; closed in the opposite order."""
     url = settings.database_url.get_secret_value()
     await migrate(url)
     database = await Database.open(url)
     try:
-        engine = await open_engine(settings, console)
+        engine = LateEngine(open_engine(settings, console))
         try:
-            yield await build_core(settings, engine, database)
+            yield await build_core(settings, engine, database, restored=restored), engine
         finally:
             await engine.close()
     finally:
         await database.close()
 
 
-async def build_core(settings: Settings, engine: Engine, database: Database) -> Core:
-    health = await engine.health()
-    commands = Commands(engine, database)
-    responder = Responder(
+async def build_core(
+    settings: Settings, engine: Engine, database: Database, *, restored: bool = False
+) -> Core:
+    answerer = Answerer(
         engine,
         database,
         persona=settings.persona,
-        sampling=build_sampling(settings, dict(health.sampling_defaults)),
+        build_sampling=lambda health: build_sampling(settings, dict(health.sampling_defaults)),
         reply_seconds=settings.reply_seconds,
-        run_command=commands.run,
     )
-    return Core(responder, commands)
+    commands = Commands(engine, database)
+    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return Core(
+        answerer=answerer,
+        commands=commands,
+        responder=Responder(answerer, database, run_command=commands.run),
+        delivery=await build_delivery(settings, answerer, commands, database, holder, restored=restored),
+        database=database,
+        holder=holder,
+    )
 
 
-async def open_engine(settings: Settings, console: Console) -> Engine:
+async def build_delivery(
+    settings: Settings,
+    answerer: Answerer,
+    commands: Commands,
+    database: Database,
+    holder: str,
+    *,
+    restored: bool,
+) -> Delivery:
+    if database.exclusive:
+        async with database.transaction() as tx:
+            await release_all_claims(tx)  # of a process that ended without a word
+    answering = Answering(
+        database,
+        answerer,
+        commands.run,
+        edit_seconds=settings.edit_seconds,
+        answer_window=timedelta(seconds=settings.answer_window_seconds),
+    )
+    worker = Worker(
+        database,
+        answering,
+        owner=holder,
+        lease_seconds=settings.lease_seconds,
+        parallel=settings.parallel_replies + settings.queue_length,
+        restored=restored,
+    )
+    return Delivery(database, worker, scan_seconds=settings.scan_seconds)
+
+
+async def load_engine(settings: Settings, console: Console) -> Engine:
     with console.status(f"Loading {settings.model} ..."):
-        engine = await asyncio.to_thread(load_engine, settings)
+        engine = await asyncio.to_thread(_load_engine, settings)
     health = await engine.health()
     console.print(
         f"[dim]{health.model} with {health.parameters / 1e6:,.0f}M parameters on {health.device} "
@@ -85,7 +159,7 @@ async def open_engine(settings: Settings, console: Console) -> Engine:
     return engine
 
 
-def load_engine(settings: Settings) -> Engine:
+def _load_engine(settings: Settings) -> Engine:
     """Blocking. Torch takes seconds to import: a fault that is found before is told at once."""
     from model.engine.local import LocalEngine
     from model.loading import load_model
@@ -120,10 +194,12 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
 
         discord = DiscordPlatform(
             token=settings.discord_token.get_secret_value(),
-            respond=core.responder.respond,
+            delivery=core.delivery,
+            database=core.database,
+            holder=core.holder,
+            lease_seconds=settings.lease_seconds,
             run_command=core.commands.run,
-            prepare=core.responder.prepare,
-            edit_seconds=settings.edit_seconds,
+            prepare=core.answerer.prepare,
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,
             cdn_url=settings.discord_cdn_url,
@@ -136,9 +212,8 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
         slack = SlackPlatform(
             bot_token=settings.slack_bot_token.get_secret_value(),
             app_token=settings.slack_app_token.get_secret_value(),
-            respond=core.responder.respond,
+            delivery=core.delivery,
             run_command=core.commands.run,
-            edit_seconds=settings.edit_seconds,
             api_url=settings.slack_api_url,
         )
         platforms.append(slack)
@@ -154,22 +229,55 @@ def build_terminal(console: Console, core: Core) -> TerminalPlatform:
     )
 
 
-async def run_platforms(platforms: Sequence[Platform]) -> None:
-    """Serve all of them until each has ended, one fails, or SIGTERM or SIGINT asks for an end."""
+async def run_platforms(platforms: Sequence[Platform], delivery: Delivery, engine: LateEngine) -> None:
+    """Serve all of them until each has ended, one fails, or SIGTERM or SIGINT asks for an end.
+
+    Delivery ends first: what is being sent needs its platform.
+    """
+    delivering = asyncio.create_task(delivery.run(), name="delivery")
+    loading = asyncio.create_task(engine.loaded(), name="loading")
     serving = [asyncio.create_task(platform.run(), name=platform.name) for platform in platforms]
+    asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError, RuntimeError):  # Windows, or outside the main thread
-            loop.add_signal_handler(number, lambda: [task.cancel() for task in serving])
+            loop.add_signal_handler(number, asked.set)
+    asking = asyncio.create_task(asked.wait())
     try:
-        await asyncio.wait(serving, return_when=asyncio.FIRST_EXCEPTION)
+        await _first_end(serving, loading, delivering, asking)
     finally:
+        asking.cancel()
+        await _end(delivering)
         for task in serving:
             task.cancel()
         outcomes = await asyncio.gather(*serving, return_exceptions=True)
-    for outcome in outcomes:
+    for outcome in (*outcomes, *await asyncio.gather(*_failed(loading, delivering), return_exceptions=True)):
         if isinstance(outcome, Exception):
             raise outcome
+
+
+async def _first_end(
+    serving: Sequence[asyncio.Task[None]],
+    loading: asyncio.Task[Engine],
+    delivering: asyncio.Task[None],
+    asking: asyncio.Task[bool],
+) -> None:
+    """Until every platform has ended, something has failed, or somebody asks for an end."""
+    failing: set[asyncio.Task[Any]] = {*serving, loading, delivering}
+    while not asking.done() and not all(task.done() for task in serving):
+        done, _ = await asyncio.wait({asking, *failing}, return_when=asyncio.FIRST_COMPLETED)
+        if any(not task.cancelled() and task.exception() for task in done & failing):
+            return
+        failing -= done
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _failed(*tasks: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    return [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
 
 
 def _greeting(platforms: Sequence[Platform]) -> str:

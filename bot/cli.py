@@ -4,13 +4,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 from bot.cli_pretrain import pretrain
-from bot.errors import BotError
+from bot.errors import BotError, PlatformRefused, SettingsError
 from bot.logs import configure_logging
 from bot.settings import Settings, load_settings
 from model.errors import ModelError, ModelNotFound
@@ -24,6 +24,9 @@ app = typer.Typer(
 console = Console()
 Result = TypeVar("Result")
 
+NOT_AGAIN = 78
+"""The exit code for a setting or token that only a person can mend (sysexits' EX_CONFIG): starting again is no use."""
+
 
 @app.callback()
 def parley() -> None:
@@ -34,13 +37,17 @@ def parley() -> None:
 
 
 @app.command()
-def run() -> None:
+def run(
+    restored: Annotated[
+        bool, typer.Option(help="after a backup was restored: look what was answered since it was made")
+    ] = False,
+) -> None:
     """Serve Discord and Slack when their tokens are set, else talk in this terminal."""
     from bot.app import serve  # torch takes seconds to import: only the commands that need it pay
 
     settings = prepare()
     _say_what_is_missing(settings)
-    run_to_end(serve(settings, console))
+    run_to_end(serve(settings, console, restored=restored))
 
 
 @app.command()
@@ -100,7 +107,7 @@ def _exit_with(error: Exception) -> typer.Exit:
             "To talk with the small model that comes with Parley meanwhile: PARLEY_MODEL=starter",
             file=sys.stderr,
         )
-    return typer.Exit(1)
+    return typer.Exit(NOT_AGAIN if isinstance(error, SettingsError | PlatformRefused) else 1)
 
 
 def _say_what_is_missing(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from model.loading import choose_device, choose_dtype
 from storage.address import parse_address
 from storage.database import Database
 from storage.errors import DatabaseLocked, SchemaTooOld, StorageError
+from storage.inbox import count_received
 
 RECOMMENDED = {
     "Qwen/Qwen3-0.6B": 0.75e9,
@@ -92,12 +93,15 @@ async def _database_finding(settings: Settings) -> Finding:
         if path is not None and not path.exists():
             return Finding(subject, f"{path} will be made at the first start")
         database = await Database.open(url)
+        async with database.reading() as session:
+            counts = await count_received(session)
         await database.close()
     except (SchemaTooOld, DatabaseLocked) as error:
         return Finding(subject, str(error), None)
     except StorageError as error:
         return Finding(subject, str(error), False)
-    return Finding(subject, f"{database} is up to date")
+    received = ", ".join(f"{count} {decision}" for decision, count in sorted(counts.items()))
+    return Finding(subject, f"{database} is up to date; messages received: {received or 'none'}")
 
 
 def _platform_findings(settings: Settings) -> list[Finding]:

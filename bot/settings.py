@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     seed: int | None = Field(None, ge=0)
 
     database_url: SecretStr = SecretStr("sqlite:///parley.db")
+    answer_window_seconds: float = Field(1800, gt=0)
+    scan_seconds: float = Field(600, gt=0)
+    lease_seconds: float = Field(15, ge=1)
     edit_seconds: float = Field(1.2, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -190,8 +190,8 @@ async def find_last_prompt(session: AsyncSession, conversation: Conversation) ->
 
 async def record_turn(
     tx: AsyncSession, turn: TurnRecord, answer_text: str | None, external_ids: Sequence[str]
-) -> int:
-    """Record a call of the model and the answer that people saw, if they saw one; the id of the turn.
+) -> int | None:
+    """Record a call of the model and the answer that people see, if they see one; the id of the answer.
 
     `external_ids` are the platform's ids of the messages that show the answer, in order.
     """
@@ -218,8 +218,18 @@ async def record_turn(
         started_at=turn.started_at,
     )
     tx.add(row)
-    await tx.flush()
-    return row.id
+    return answer_id
+
+
+async def record_parts(tx: AsyncSession, answer_id: int, external_ids: Sequence[str]) -> None:
+    """Record the platform's ids of the messages that show an answer, in order."""
+    answer = await tx.get_one(tables.Message, answer_id)
+    tx.add_all(
+        tables.MessagePart(
+            message_id=answer_id, part=part, channel_id=answer.channel_id, external_id=external_id
+        )
+        for part, external_id in enumerate(external_ids)
+    )
 
 
 async def reset_conversation(tx: AsyncSession, conversation: Conversation) -> None:
@@ -244,12 +254,7 @@ async def _record_answer(tx: AsyncSession, turn: TurnRecord, text: str, external
     )
     tx.add(answer)
     await tx.flush()
-    tx.add_all(
-        tables.MessagePart(
-            message_id=answer.id, part=part, channel_id=turn.conversation.channel_id, external_id=external_id
-        )
-        for part, external_id in enumerate(external_ids)
-    )
+    await record_parts(tx, answer.id, external_ids)
     return answer.id
 
 

@@ -17,6 +17,9 @@ from storage.sqlite import claim_file, open_engines, open_for_migration
 
 POSTGRESQL_CONNECTIONS = 10
 
+Session = AsyncSession
+"""What a transaction or a reading gives, to pass on to the functions of this package."""
+
 
 async def migrate(url: str) -> None:
     """Bring the database at `url` to this version's tables; a SQLite file is made if there is none.
@@ -38,6 +41,11 @@ class Database:
     def __str__(self) -> str:
         """What it is and where, without user, password and options."""
         return self._where
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other process can be at work on it."""
+        return self._lock is not None
 
     @classmethod
     async def open(cls, url: str) -> Self:

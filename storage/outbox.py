@@ -14,7 +14,8 @@ from typing import Literal
 from sqlalchemy import Select, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage.inbox import Claim, guard
+from storage.conversations import record_parts
+from storage.inbox import Claim, close_received, guard
 from storage.tables import Decision, Inbox, Outbox, PartOp, PartState
 
 
@@ -58,10 +59,12 @@ async def commit_answer(
     decision: Decision,
     answer_id: int | None,
     shown: Mapping[int, str],
-) -> None:
+    now: datetime | None = None,
+) -> int | None:
     """Fix the text of an answer: from here on nothing else can be sent. `shown` is what previews show, by part.
 
-    What was posted early becomes an edit, or nothing if it shows the same; what is too many is deleted.
+    What was posted early becomes an edit, or nothing if it shows the same; what is too many is deleted. With `now`,
+    a post that comes first is marked as `sending` in the same transaction: its number is returned, and it is sent next.
     """
     await guard(tx, claim)
     there = {row.part: row for row in await tx.scalars(_of(claim))}
@@ -84,6 +87,17 @@ async def commit_answer(
         .where(Inbox.id == claim.inbox_id)
         .values(state="answered", decision=decision, answer_id=answer_id)
     )
+    return None if now is None else await _mark_first(tx, claim, now)
+
+
+async def _mark_first(tx: AsyncSession, claim: Claim, now: datetime) -> int | None:
+    await tx.flush()
+    rows = list(await tx.scalars(_of(claim)))
+    first = next((row for row in rows if row.state in ("pending", "sending")), None)
+    if first is None or first.op != "post" or first.state == "sending":
+        return None
+    first.state, first.first_try_at, first.attempts = "sending", first.first_try_at or now, first.attempts + 1
+    return first.part
 
 
 async def mark_sending(tx: AsyncSession, claim: Claim, part: Part, now: datetime) -> None:
@@ -126,6 +140,18 @@ async def mark_failed(tx: AsyncSession, claim: Claim, part: Part, error: str) ->
     """The platform refused it for good."""
     await guard(tx, claim)
     await _update(tx, part, state="failed", last_error=error)
+
+
+async def conclude_answer(tx: AsyncSession, claim: Claim) -> None:
+    """Every part is sent or refused: the dialogue learns where the answer stands, and the message is closed."""
+    await guard(tx, claim)
+    row = await tx.get_one(Inbox, claim.inbox_id)
+    parts = list(await tx.scalars(_of(claim)))
+    if row.answer_id is not None:
+        shown = [part.external_id for part in parts if part.op != "delete" and part.external_id]
+        await record_parts(tx, row.answer_id, shown)
+    refused = next((part.last_error for part in parts if part.state == "failed"), None)
+    await close_received(tx, claim, "dead" if row.decision == "dead" else "done", refused)
 
 
 def sha(text: str) -> str:

@@ -38,6 +38,8 @@ class Post:
     first_try_at: datetime
     previous: str | None
     """The platform's id of the part before this one."""
+    final: bool = True
+    """False while the answer is still being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,11 @@ class Courier(Protocol):
         """Whether a post in doubt stands there, and as what; it may settle that by posting again with the nonce."""
         ...
 
-    async def edit(self, question: IncomingMessage, message_id: str, text: str) -> None:
+    async def is_answered(self, question: IncomingMessage) -> bool:
+        """Whether the history shows an answer of the bot's to it, whichever its marker."""
+        ...
+
+    async def edit(self, question: IncomingMessage, message_id: str, text: str, part: int) -> None:
         """Give a message its final text. It waits for its turn, and may be repeated."""
         ...
 

@@ -1,24 +1,30 @@
-"""Discord as a platform: logs in, hands what people say to the core, and begins the answers."""
+"""Discord as a platform: logs in, stores what people say, and is the courier of the answers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 import discord
 import structlog
 import yarl
 
-from bot.chat import IncomingMessage, PlatformName, Prepare, Respond, RunCommand
+from bot.chat import PlatformName, Prepare, RunCommand
+from bot.delivery.desk import Delivery
+from bot.delivery.ownership import sole_owner
 from bot.errors import PlatformRefused
 from bot.platforms.discord_commands import CommandTree, add_commands
-from bot.platforms.discord_incoming import read_message, read_typing
-from bot.platforms.discord_reply import UNREACHABLE, ChannelSink
-from bot.streaming import MessageSink, StreamedReply
+from bot.platforms.discord_courier import UNREACHABLE, DiscordCourier
+from bot.platforms.discord_identify import seconds_before_identify
+from bot.platforms.discord_incoming import conversation_at, read_edit, read_message, read_typing
+from bot.platforms.discord_limits import Limiter
+from storage.database import Database
+from storage.errors import StorageError
+from storage.leases import count_identifies, record_identify
 
 log = structlog.get_logger()
 
-SECONDS_BEFORE_IDENTIFY = 5.0
-"""Discord takes one IDENTIFY in five seconds."""
 LONGEST_PAUSE = 60.0
 LOGIN_REFUSED = (
     "Discord refused the token in DISCORD_TOKEN. Copy it again from the Bot page of your application on "
@@ -44,32 +50,52 @@ class DiscordPlatform:
         self,
         *,
         token: str,
-        respond: Respond,
+        delivery: Delivery,
+        database: Database,
+        holder: str,
+        lease_seconds: float,
         run_command: RunCommand,
         prepare: Prepare,
-        edit_seconds: float,
         api_url: str,
         gateway_url: str,
         cdn_url: str,
         message_content: bool = False,
-        seconds_before_identify: float = SECONDS_BEFORE_IDENTIFY,
     ) -> None:
         self._token = token
-        self._respond = respond
+        self._delivery = delivery
+        self._database = database
+        self._holder = holder
+        self._lease_seconds = lease_seconds
         self._run_command = run_command
         self._prepare = prepare
-        self._edit_seconds = edit_seconds
         self._addresses = (api_url, gateway_url, cdn_url)
         self._message_content = message_content
-        self._seconds_before_identify = seconds_before_identify
-        self._answers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises `PlatformRefused` when Discord does not want this bot.
 
-        discord.py comes back by itself once it was connected; until then we try again, ever more slowly.
+        One process at a time has the gateway's session; another on the same database stands by.
         """
         use_addresses(*self._addresses)
+        if self._database.exclusive:
+            await self._keep_serving()
+        while True:
+            async with sole_owner(
+                self._database, "discord", self._holder, seconds=self._lease_seconds
+            ) as lost:
+                serving = asyncio.create_task(self._keep_serving())
+                losing = asyncio.create_task(lost.wait())
+                try:
+                    await asyncio.wait({serving, losing}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    losing.cancel()
+                    serving.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await serving
+            log.warning("another Parley serves Discord now; standing by")
+
+    async def _keep_serving(self) -> None:
+        """discord.py comes back by itself once it was connected; until then we try again, ever more slowly."""
         pause = 1.0
         while True:
             try:
@@ -83,11 +109,11 @@ class DiscordPlatform:
 
     async def _serve(self) -> None:
         client = Client(
-            begin_answer=self._begin_answer,
+            delivery=self._delivery,
+            database=self._database,
             run_command=self._run_command,
             prepare=self._prepare,
             message_content=self._message_content,
-            seconds_before_identify=self._seconds_before_identify,
         )
         async with client:
             try:
@@ -99,26 +125,8 @@ class DiscordPlatform:
             except discord.ConnectionClosed as error:
                 raise PlatformRefused(_refusal(error.code)) from error
             finally:
-                await self._end_answers()
-
-    def _begin_answer(self, message: IncomingMessage, sink: MessageSink) -> None:
-        """In a task of its own, so that the gateway is never held up."""
-        task = asyncio.create_task(self._answer(message, sink), name=f"answer {message.message_id}")
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
-
-    async def _answer(self, message: IncomingMessage, sink: MessageSink) -> None:
-        try:
-            await self._respond(message, StreamedReply(sink, edit_seconds=self._edit_seconds))
-        except Exception:
-            log.exception("an answer failed", conversation=str(message.conversation))
-
-    async def _end_answers(self) -> None:
-        """Cancel what is being answered, while the client is still there to say so."""
-        while self._answers:  # one may have begun while the others ended
-            for task in self._answers:
-                task.cancel()
-            await asyncio.gather(*self._answers, return_exceptions=True)
+                self._delivery.connecting("discord")
+                await client.end_tasks()
 
 
 class Client(discord.Client):
@@ -127,11 +135,11 @@ class Client(discord.Client):
     def __init__(
         self,
         *,
-        begin_answer: Callable[[IncomingMessage, MessageSink], None],
+        delivery: Delivery,
+        database: Database,
         run_command: RunCommand,
         prepare: Prepare,
         message_content: bool,
-        seconds_before_identify: float,
     ) -> None:
         intents = discord.Intents(
             guilds=True,
@@ -142,11 +150,13 @@ class Client(discord.Client):
             message_content=message_content,
         )
         super().__init__(intents=intents, max_messages=None, allowed_mentions=discord.AllowedMentions.none())
-        self._begin_answer = begin_answer
+        self._delivery = delivery
+        self._database = database
         self._prepare = prepare
-        self._seconds_before_identify = seconds_before_identify
+        self._courier = DiscordCourier(self, reads_threads=message_content, limiter=Limiter())
+        self._tasks: set[asyncio.Task[None]] = set()
         self._tree = CommandTree(self)
-        add_commands(self._tree, answer=begin_answer, run_command=run_command)
+        add_commands(self._tree, delivery=delivery, run_command=run_command)
 
     async def setup_hook(self) -> None:
         try:
@@ -155,20 +165,54 @@ class Client(discord.Client):
             log.warning("Discord did not take the slash commands", reason=str(error))
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
-        if not initial:
-            await asyncio.sleep(self._seconds_before_identify)
+        """Counted in the database, so that a process that dies and starts in a loop stays below a day's budget."""
+        now = datetime.now(UTC)
+        async with self._database.reading() as session:
+            recent = await count_identifies(session, "discord", now - timedelta(minutes=15))
+            today = await count_identifies(session, "discord", now - timedelta(days=1))
+        wait = seconds_before_identify(recent, today)
+        if wait:
+            log.info("waiting before the next login at Discord", seconds=wait, logins_today=today)
+            await asyncio.sleep(wait)
+        async with self._database.transaction() as tx:
+            await record_identify(tx, "discord", datetime.now(UTC))
 
     async def on_connect(self) -> None:
+        self._delivery.connecting("discord")
         log.info("connected to Discord", bot=str(self.user))
+
+    async def on_ready(self) -> None:
+        """A new session, so events may have been missed. They are read, and answered before newer ones."""
+        self._begin(self._catch_up())
+
+    async def on_resumed(self) -> None:
+        self._begin(self._delivery.connected(self._courier))
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._delivery.watch(self._courier.list_places())
+        except StorageError as error:
+            log.error("the channels to look at could not be stored", reason=str(error))
+        await self._delivery.connected(self._courier)
 
     async def on_message(self, message: discord.Message) -> None:
         assert self.user is not None
         said = read_message(message, self.user, reads_threads=self.intents.message_content)
         if said is not None:
-            place = self.get_partial_messageable(
-                message.channel.id, guild_id=message.guild.id if message.guild else None
-            )
-            self._begin_answer(said, ChannelSink(place, message.to_reference(fail_if_not_exists=False)))
+            await self._delivery.receive(said)
+
+    async def on_raw_message_edit(self, event: discord.RawMessageUpdateEvent) -> None:
+        assert self.user is not None
+        text = read_edit(event.message, self.user)
+        if text is not None:
+            place = conversation_at(event.message.guild, event.message.channel)
+            await self._delivery.edited(place, str(event.message_id), text)
+
+    async def on_raw_message_delete(self, event: discord.RawMessageDeleteEvent) -> None:
+        guild = self.get_guild(event.guild_id) if event.guild_id else None
+        channel = guild.get_channel_or_thread(event.channel_id) if guild else None
+        place = conversation_at(guild, channel or discord.Object(event.channel_id))
+        await self._delivery.deleted(place, str(event.message_id))
 
     async def on_raw_typing(self, event: discord.RawTypingEvent) -> None:
         assert self.user is not None
@@ -178,6 +222,16 @@ class Client(discord.Client):
 
     async def on_error(self, event_method: str, /, *args: object, **kwargs: object) -> None:
         log.exception("an event from Discord failed", event_name=event_method)
+
+    async def end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def use_addresses(api_url: str, gateway_url: str, cdn_url: str) -> None:

@@ -1,23 +1,22 @@
 """The slash commands on Discord, each as thin as it gets: read it, one call, one answer."""
 
-from collections.abc import Callable
-
 import discord
 import structlog
 from discord import app_commands
 
-from bot.chat import IncomingMessage, RunCommand
+from bot.chat import RunCommand
+from bot.delivery.desk import Delivery
 from bot.errors import DeliveryFailed
+from bot.platforms.discord_courier import MESSAGE_LIMIT
+from bot.platforms.discord_errors import judging
 from bot.platforms.discord_incoming import read_chat_command, read_command
-from bot.platforms.discord_reply import InteractionSink
 from bot.splitting import split_text
 
 log = structlog.get_logger()
 
-Answer = Callable[[IncomingMessage, InteractionSink], None]
-"""Begins an answer and returns at once."""
 
 LONGEST_QUESTION = 6000
+SECONDS_TO_ACKNOWLEDGE = 3.0
 TOO_LATE = 10062
 SORRY = "Something went wrong on my side. The log has the details."
 
@@ -56,14 +55,16 @@ class CommandTree(app_commands.CommandTree[discord.Client]):
             log.warning("the failure of a command could not be told", command=name, reason=str(refused))
 
 
-def add_commands(tree: CommandTree, *, answer: Answer, run_command: RunCommand) -> None:
+def add_commands(tree: CommandTree, *, delivery: Delivery, run_command: RunCommand) -> None:
     @tree.command(description="Ask me something")
     @app_commands.describe(message="What you want to say")
     async def chat(
         interaction: discord.Interaction, message: app_commands.Range[str, 1, LONGEST_QUESTION]
     ) -> None:
+        asked = read_chat_command(interaction, message)
+        await delivery.receive(asked, rest_seconds=SECONDS_TO_ACKNOWLEDGE)
         await interaction.response.defer(thinking=True)
-        answer(read_chat_command(interaction, message), InteractionSink(interaction))
+        await delivery.acknowledged(asked)
 
     @tree.command(description="Forget what was said here and start afresh")
     async def reset(interaction: discord.Interaction) -> None:
@@ -75,6 +76,15 @@ def add_commands(tree: CommandTree, *, answer: Answer, run_command: RunCommand) 
 
     async def run(interaction: discord.Interaction, name: str) -> None:
         await interaction.response.defer(ephemeral=True)
-        sink = InteractionSink(interaction, ephemeral=True)
-        for part in split_text(await run_command(read_command(interaction, name)), sink.limit):
-            await sink.post(part)
+        first, *others = split_text(await run_command(read_command(interaction, name)), MESSAGE_LIMIT)
+        with judging(_name(interaction)):
+            await interaction.edit_original_response(content=first)
+            for part in others:
+                await interaction.followup.send(part, ephemeral=True, suppress_embeds=True)
+
+
+def _name(interaction: discord.Interaction) -> str:
+    if interaction.guild_id is None:
+        return "a direct message"
+    name = getattr(interaction.channel, "name", None)
+    return f"#{name}" if name else f"channel {interaction.channel_id}"

@@ -25,7 +25,7 @@ def read_message(
         return None
     answered = message.reference if message.type is discord.MessageType.reply else None
     return IncomingMessage(
-        conversation=_conversation(message.guild, message.channel),
+        conversation=conversation_at(message.guild, message.channel),
         message_id=str(message.id),
         author=_author(message.author),
         text=_readable(_without_leading_mention(message, bot), message.guild, message.mentions),
@@ -36,22 +36,30 @@ def read_message(
     )
 
 
+def read_edit(message: discord.Message, bot: discord.ClientUser) -> str | None:
+    """The new words of a message; None where only something else of it changed, such as an embed."""
+    if message.author.bot or message.edited_at is None:
+        return None
+    return _readable(_without_leading_mention(message, bot), message.guild, message.mentions)
+
+
 def read_chat_command(interaction: discord.Interaction, text: str) -> IncomingMessage:
     return IncomingMessage(
-        conversation=_conversation(interaction.guild, interaction.channel),
+        conversation=conversation_at(interaction.guild, interaction.channel),
         message_id=str(interaction.id),
         author=_author(interaction.user),
         text=_readable(text, interaction.guild, ()),
         created_at=interaction.created_at,
         via="command",
         private=interaction.guild is None,
+        token=interaction.token,
     )
 
 
 def read_command(interaction: discord.Interaction, name: str) -> CommandCall:
     return CommandCall(
         name=name,
-        conversation=_conversation(interaction.guild, interaction.channel),
+        conversation=conversation_at(interaction.guild, interaction.channel),
         author=_author(interaction.user),
         private=interaction.guild is None,
     )
@@ -60,7 +68,7 @@ def read_command(interaction: discord.Interaction, name: str) -> CommandCall:
 def read_typing(event: discord.RawTypingEvent, guild: discord.Guild | None) -> ConversationKey:
     """Where somebody types."""
     place = guild.get_channel_or_thread(event.channel_id) if guild else None
-    return _conversation(guild, place or discord.Object(event.channel_id))
+    return conversation_at(guild, place or discord.Object(event.channel_id))
 
 
 def _way_to_the_bot(message: discord.Message, bot: discord.ClientUser) -> Via | None:
@@ -83,7 +91,7 @@ def _answers_the_bot(message: discord.Message, bot: discord.ClientUser) -> bool:
     return any(user.id == bot.id for user in message.mentions)
 
 
-def _conversation(guild: discord.Guild | None, place: discord.abc.Snowflake | None) -> ConversationKey:
+def conversation_at(guild: discord.Guild | None, place: discord.abc.Snowflake | None) -> ConversationKey:
     """A thread has an id of its own on Discord, and belongs to a channel."""
     workspace = str(guild.id) if guild else "dm"
     if isinstance(place, discord.Thread):

@@ -1,10 +1,10 @@
-"""Slack as a platform: Socket Mode in, Web API out. Each message is answered in a task of its own."""
+"""Slack as a platform: Socket Mode in, Web API out. What is acknowledged is stored."""
 
 import asyncio
 import logging
 import re
 from collections.abc import Coroutine
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import aiohttp
 import structlog
@@ -13,14 +13,15 @@ from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 
-from bot.chat import CommandCall, IncomingMessage, PlatformName, Respond, RunCommand, Via
+from bot.chat import CommandCall, ConversationKey, PlatformName, RunCommand
+from bot.delivery.desk import Delivery
 from bot.errors import DeliveryFailed
 from bot.platforms.slack_api import TIMEOUT, SlackApi, open_api
-from bot.platforms.slack_commands import COMMAND, read_command, reply_to_command
-from bot.platforms.slack_incoming import Event, People, Seen, how_addressed, read_event
+from bot.platforms.slack_commands import COMMAND, read_command
+from bot.platforms.slack_courier import SlackCourier
+from bot.platforms.slack_incoming import Event, People, how_addressed, read_event
 from bot.platforms.slack_login import Workspace, log_in, open_socket_url
-from bot.platforms.slack_reply import ChannelSink, post_privately
-from bot.streaming import StreamedReply
+from bot.platforms.slack_private import post_privately
 
 log = structlog.get_logger()
 
@@ -36,16 +37,14 @@ class SlackPlatform:
         *,
         bot_token: str,
         app_token: str,
-        respond: Respond,
+        delivery: Delivery,
         run_command: RunCommand,
-        edit_seconds: float,
         api_url: str = "https://slack.com/api/",
     ) -> None:
         self._bot_token = bot_token
         self._app_token = app_token
-        self._respond = respond
+        self._delivery = delivery
         self._run_command = run_command
-        self._edit_seconds = edit_seconds
         self._api_url = api_url
 
     async def run(self) -> None:
@@ -54,7 +53,7 @@ class SlackPlatform:
             api = open_api(self._bot_token, self._api_url, session)
             workspace = await log_in(api)
             socket_url = await open_socket_url(api, self._app_token)
-            service = SlackService(api, workspace, self._respond, self._run_command, self._edit_seconds)
+            service = SlackService(api, workspace, self._delivery, self._run_command)
             handler = AsyncSocketModeHandler(
                 _build_app(service, api, workspace),
                 self._app_token,
@@ -63,6 +62,7 @@ class SlackPlatform:
                 ping_interval=self.ping_seconds,
             )
             handler.client.wss_uri = socket_url
+            handler.client.message_listeners.append(service.on_socket_message)
             try:
                 await handler.client.connect()  # type: ignore[no-untyped-call]
                 log.info("connected to Slack", team=workspace.team)
@@ -80,67 +80,64 @@ class SlackPlatform:
 
 
 class SlackService:
-    """What is done with each event while the socket is open. Listeners return at once."""
+    """What is done with each event. A listener that returns has stored it; one that raises is not acknowledged."""
 
     def __init__(
-        self,
-        api: SlackApi,
-        workspace: Workspace,
-        respond: Respond,
-        run_command: RunCommand,
-        edit_seconds: float,
+        self, api: SlackApi, workspace: Workspace, delivery: Delivery, run_command: RunCommand
     ) -> None:
-        self._api = api
         self._workspace = workspace
-        self._respond = respond
+        self._delivery = delivery
         self._run_command = run_command
-        self._edit_seconds = edit_seconds
-        self._people = People(api.calling)
-        self._seen = Seen()
-        self._arrivals = asyncio.Lock()
+        self._courier = SlackCourier(api, workspace, People(api.calling))
         self._tasks: set[asyncio.Task[None]] = set()
 
+    async def on_socket_message(self, _: object, message: dict[str, Any], __: str | None = None) -> None:
+        """`hello`: a new connection. What was said before it is read from the history, and answered first."""
+        if message.get("type") == "hello":
+            self._delivery.connecting("slack")
+            self._begin(self._delivery.connected(self._courier))
+
     async def on_message(self, event: Event) -> None:
-        via = how_addressed(event, self._workspace)
-        if via is not None and self._seen.is_new((event["channel"], event["ts"])):
-            self._begin(self._answer(event, via))
+        channel = ConversationKey("slack", self._workspace.team, event["channel"])
+        match event.get("subtype"):
+            case "message_changed":
+                changed = event["message"]
+                if changed.get("subtype") == "tombstone":  # deleted, but a thread hangs on it
+                    await self._delivery.deleted(channel, changed["ts"])
+                else:
+                    await self._delivery.edited(channel, changed["ts"], changed.get("text", ""))
+            case "message_deleted":
+                await self._delivery.deleted(channel, event["deleted_ts"])
+            case _:
+                via = how_addressed(event, self._workspace)
+                if via is not None:
+                    await self._delivery.receive(read_event(event, via, self._workspace))
+                else:
+                    await self._delivery.watch([(channel, event.get("channel_type") == "im", event["ts"])])
 
     async def on_command(self, ack: AsyncAck, command: Event) -> None:
+        asked = read_command(command, self._workspace)
+        if isinstance(asked, CommandCall):
+            self._begin(self._answer_privately(asked, command["response_url"]))
+        else:
+            await self._delivery.receive(asked)
         await ack()
-        self._begin(self._run(command))
 
     async def ignore(self) -> None:
         """Acknowledges what nobody listens to; Slack would deliver it again and again."""
 
     async def close(self) -> None:
-        """End every answer that is on its way; each says that it was stopped."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(self, event: Event, via: Via) -> None:
-        # Names are looked up one message at a time, so that messages are handed on in the order of arrival.
-        async with self._arrivals:
-            message = await read_event(event, via, self._workspace, self._people)
-        where = message.conversation
-        sink = ChannelSink(self._api, where.channel, where.thread)
-        await self._respond(message, StreamedReply(sink, edit_seconds=self._edit_seconds))
-
-    async def _run(self, body: Event) -> None:
-        async with self._arrivals:
-            asked = await read_command(body, self._workspace, self._people)
-        if isinstance(asked, IncomingMessage):
-            reply = reply_to_command(self._api, asked, body["response_url"], edit_seconds=self._edit_seconds)
-            await self._respond(asked, reply)
-        else:
-            await post_privately(body["response_url"], await self._outcome(asked))
-
-    async def _outcome(self, call: CommandCall) -> str:
+    async def _answer_privately(self, call: CommandCall, response_url: str) -> None:
         try:
-            return await self._run_command(call)
+            outcome = await self._run_command(call)
         except Exception:
             log.exception("a command failed", command=call.name)
-            return f"Something went wrong with {call.name} on my side. The log has the details."
+            outcome = f"Something went wrong with {call.name} on my side. The log has the details."
+        await post_privately(response_url, outcome)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -153,7 +150,7 @@ class SlackService:
         if isinstance(error, DeliveryFailed):
             log.warning("an answer could not be shown", reason=str(error))
         elif error is not None:
-            log.error("a message could not be handled", exc_info=error)
+            log.error("an event could not be handled", exc_info=error)
 
 
 def _build_app(service: SlackService, api: SlackApi, workspace: Workspace) -> AsyncApp:
@@ -169,7 +166,8 @@ def _build_app(service: SlackService, api: SlackApi, workspace: Workspace) -> As
     # Bolt's warnings are advice to its users' developers; its errors are worth a line.
     logger = logging.getLogger("slack_bolt.parley")
     logger.setLevel(logging.ERROR)
-    app = AsyncApp(client=api.calling, authorize=authorize, logger=logger)
+    # Acknowledged after the listener has returned: what is not stored comes again.
+    app = AsyncApp(client=api.calling, authorize=authorize, logger=logger, process_before_response=True)
     app.event("app_mention")(service.on_message)
     app.event("message")(service.on_message)
     app.command(COMMAND)(service.on_command)

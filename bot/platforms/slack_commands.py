@@ -1,21 +1,22 @@
-"""`/parley`: what stands after it becomes a command or a question, and where its answer goes."""
+"""`/parley`: what stands after it becomes a command or a question."""
 
 from datetime import UTC, datetime
 
-from bot.chat import CommandCall, ConversationKey, IncomingMessage
-from bot.platforms.slack_api import SlackApi
-from bot.platforms.slack_incoming import Event, People
+from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage
+from bot.platforms.slack_incoming import Event
 from bot.platforms.slack_login import Workspace
-from bot.platforms.slack_reply import CommandReply, HeadedSink, PrivateReply, quote
 
 COMMAND = "/parley"
 _ANSWERED_WITHOUT_THE_MODEL = ("help", "reset")
 
 
-async def read_command(body: Event, workspace: Workspace, people: People) -> CommandCall | IncomingMessage:
-    """The body of a slash command: `help` (or nothing), `reset`, or else a question to the channel's conversation."""
+def read_command(body: Event, workspace: Workspace) -> CommandCall | IncomingMessage:
+    """The body of a slash command: `help` (or nothing), `reset`, or else a question to the channel's conversation.
+
+    As Slack writes it: ids for names. A question's token is its response_url.
+    """
     conversation = ConversationKey("slack", workspace.team, body["channel_id"])
-    author = await people.get(body["user_id"])
+    author = Author(body["user_id"], body["user_id"])
     private = body["channel_name"] == "directmessage"
     word = body.get("text", "").strip().lower() or "help"
     if word in _ANSWERED_WITHOUT_THE_MODEL:
@@ -24,17 +25,9 @@ async def read_command(body: Event, workspace: Workspace, people: People) -> Com
         conversation=conversation,
         message_id=f"command-{body['trigger_id']}",
         author=author,
-        text=await people.read(body["text"], workspace),
+        text=body["text"],
         created_at=datetime.now(UTC),
         via="command",
         private=private,
+        token=body["response_url"],
     )
-
-
-def reply_to_command(
-    api: SlackApi, question: IncomingMessage, response_url: str, *, edit_seconds: float
-) -> CommandReply:
-    """A channel is told who asked what; in a direct message that is plain."""
-    heading = "" if question.private else quote(question.author.name, question.text)
-    sink = HeadedSink(api, question.conversation.channel, heading)
-    return CommandReply(sink, PrivateReply(response_url), edit_seconds=edit_seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Hashable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.chat import Author, ConversationKey, IncomingMessage, Via
-from bot.platforms.slack_api import error_code, reason
+from bot.platforms.slack_api import GARBLED, error_code, reason
 from bot.platforms.slack_login import Workspace
 from bot.platforms.slack_text import mentioned_users, to_plain, unescape
 
@@ -54,16 +55,16 @@ class People:
         if user not in self._known:
             try:
                 async with asyncio.timeout(_NAME_SECONDS):
-                    profile = (await self._client.users_info(user=user))["user"]
+                    author = _author((await self._client.users_info(user=user))["user"])
             except SlackApiError as error:
                 log.warning("a name could not be looked up", user=user, cause=error_code(error))
                 return Author(user, user)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, *GARBLED) as error:
                 log.warning("a name could not be looked up", user=user, cause=reason(error))
                 return Author(user, user)
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[user] = _author(profile)
+            self._known[user] = author
         return self._known[user]
 
     async def read(self, text: str, workspace: Workspace) -> str:
@@ -71,6 +72,11 @@ class People:
         users = mentioned_users(text) - {workspace.bot_user}
         names = {user: (await self.get(user)).name for user in sorted(users)}
         return to_plain(text, workspace.bot_user, names)
+
+    async def describe(self, message: IncomingMessage, workspace: Workspace) -> IncomingMessage:
+        """A raw message as people see it. Never fails: an id stands where Slack does not tell the name."""
+        author = await self.get(message.author.id)
+        return replace(message, author=author, text=await self.read(message.text, workspace))
 
 
 def how_addressed(event: Event, workspace: Workspace) -> Via | None:
@@ -82,27 +88,30 @@ def how_addressed(event: Event, workspace: Workspace) -> Via | None:
         return "mention"
     if event.get("channel_type") == "im":
         return "dm"
-    # A mention in a channel comes a second time as `app_mention`, which is the one that is answered.
-    in_thread = event.get("thread_ts", event["ts"]) != event["ts"]
-    return (
-        "thread" if in_thread and workspace.bot_user not in mentioned_users(event.get("text", "")) else None
-    )
+    # A mention in a channel comes a second time as `app_mention`; whichever comes first is stored.
+    if workspace.bot_user in mentioned_users(event.get("text") or ""):
+        return "mention"
+    return "thread" if event.get("thread_ts", event["ts"]) != event["ts"] else None
 
 
-async def read_event(event: Event, via: Via, workspace: Workspace, people: People) -> IncomingMessage:
-    """The message of a `message` or `app_mention` event. A mention at the top of a channel begins a thread."""
+def read_event(event: Event, via: Via, workspace: Workspace) -> IncomingMessage:
+    """The message of a `message` or `app_mention` event as Slack writes it: ids for names, and its marks in the text.
+
+    A mention at the top of a channel begins a thread.
+    """
     ts = event["ts"]
     parent = event.get("thread_ts") if event.get("thread_ts") != ts else None
     thread = parent or ("" if via == "dm" else ts)
     return IncomingMessage(
         conversation=ConversationKey("slack", workspace.team, event["channel"], thread),
         message_id=ts,
-        author=await people.get(event["user"]),
-        text=await people.read(event.get("text") or "", workspace),
+        author=Author(event["user"], event["user"]),
+        text=event.get("text") or "",
         created_at=datetime.fromtimestamp(float(ts), UTC),
         via=via,
         private=via == "dm",
         reply_to=parent,
+        client_msg_id=event.get("client_msg_id"),
     )
 
 

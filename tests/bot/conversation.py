@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from bot.chat import Author, ConversationKey, IncomingMessage, Via
+from bot.answer import Answerer
+from bot.chat import Author, ConversationKey, IncomingMessage, RunCommand, Via
 from bot.respond import Responder
 from model.protocol import Engine
 from model.request import SamplingParams
@@ -40,13 +41,19 @@ def message(
     )
 
 
-def responder(engine: Engine, database: Database, **changes: Any) -> Responder:
+def answerer(engine: Engine, database: Database, **changes: Any) -> Answerer:
     settings: dict[str, Any] = {
         "persona": "Be kind.",
-        "sampling": SamplingParams(seed=1),
+        "build_sampling": lambda health: SamplingParams(seed=1),
         "reply_seconds": 60.0,
     }
-    return Responder(engine, database, **(settings | changes))
+    return Answerer(engine, database, **(settings | changes))
+
+
+def responder(
+    engine: Engine, database: Database, *, run_command: RunCommand | None = None, **changes: Any
+) -> Responder:
+    return Responder(answerer(engine, database, **changes), database, run_command=run_command)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 import asyncio
 from dataclasses import replace
 
+from bot.answer import EMPTY_ANSWER, EMPTY_QUESTION
 from bot.chat import Author, CommandCall, ConversationKey
 from bot.commands import Commands
-from bot.respond import EMPTY_ANSWER, EMPTY_QUESTION, STOPPED
+from bot.respond import STOPPED
 from model.errors import BadRequest, EngineDied, Overloaded
 from model.request import ChatMessage
 from storage.database import Database

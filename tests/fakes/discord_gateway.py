@@ -5,6 +5,7 @@ import json
 import secrets
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, web
@@ -52,11 +53,14 @@ class Socket:
         async with self._lock:
             if self.response.closed:
                 return
-            if self._compressor is None:
-                await self.response.send_str(text)
-            else:
-                data = self._compressor.compress(text.encode()) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
-                await self.response.send_bytes(data)
+            with suppress(ConnectionError):  # it broke just now
+                if self._compressor is None:
+                    await self.response.send_str(text)
+                else:
+                    data = self._compressor.compress(text.encode()) + self._compressor.flush(
+                        zlib.Z_SYNC_FLUSH
+                    )
+                    await self.response.send_bytes(data)
 
 
 class Gateway:

@@ -56,7 +56,8 @@ class Messages:
             found = [message for message in found if message.id > int(after)][:limit]
         elif before := request.query.get("before"):
             found = [message for message in found if message.id < int(before)]
-        return [self._wire(message) for message in reversed(found[-limit:])]
+        page = [self._wire(message) for message in reversed(found[-limit:])]
+        return [{key: value for key, value in wire.items() if key != "nonce"} for wire in page]
 
     async def _get_message(self, request: web.Request, body: Json) -> Json:
         return self._wire(self._message(request, "READ_MESSAGE_HISTORY"))

@@ -13,6 +13,7 @@ TEXT, DM, THREAD = 0, 1, 11
 DEFAULT, REPLY, COMMAND = 0, 19, 20
 SUPPRESS_EMBEDS, EPHEMERAL, LOADING = 1 << 2, 1 << 6, 1 << 7
 DISCORD_EPOCH = 1_420_070_400_000
+SEEING_AND_WRITING = 1 << 10 | 1 << 11 | 1 << 16 | 1 << 38
 NOW = "2026-01-01T00:00:00.000000+00:00"
 USER_MENTION = re.compile(r"<@!?(\d+)>")
 
@@ -65,7 +66,7 @@ class Guild:
             "emojis": [],
             "stickers": [],
             "roles": [
-                role_wire(self.id, "@everyone"),
+                {**role_wire(self.id, "@everyone"), "permissions": str(SEEING_AND_WRITING)},
                 {**role_wire(self.bot_role, bot.name), "managed": True, "tags": {"bot_id": str(bot.id)}},
             ],
             "channels": [c.wire() for c in self.channels if c.kind != THREAD and c.visible],
@@ -96,7 +97,8 @@ class Channel:
         return not self.deleted and "VIEW_CHANNEL" not in self.forbidden
 
     def wire(self) -> Json:
-        wire: Json = {"id": str(self.id), "type": self.kind, "last_message_id": None, "flags": 0}
+        last = str(max(self.messages)) if self.messages else None
+        wire: Json = {"id": str(self.id), "type": self.kind, "last_message_id": last, "flags": 0}
         if self.recipient is not None:
             return {**wire, "recipients": [self.recipient.wire()]}
         assert self.guild is not None
@@ -182,6 +184,7 @@ class Message:
             wire["referenced_message"] = found and found.wire(bot, message_content=message_content)
         if self.interaction is not None:
             wire["webhook_id"] = wire["application_id"] = str(bot.id)
+            wire["interaction_metadata"] = self.interaction.metadata_wire(self)
         return wire
 
     def event_wire(self, bot: User, *, message_content: bool) -> Json:
@@ -211,6 +214,13 @@ class Interaction:
     @property
     def messages(self) -> list[Message]:
         return [message for message in (self.original, *self.followups) if message is not None]
+
+    def metadata_wire(self, message: Message) -> Json:
+        """As its messages tell of it; the follow-ups also tell of the response that they follow."""
+        wire = {"id": str(self.id), "type": 2, "user": self.user.wire(), "authorizing_integration_owners": {}}
+        if self.original is None or message not in self.followups:
+            return wire
+        return {**wire, "original_response_message_id": str(self.original.id)}
 
     def wire(self, bot: User) -> Json:
         wire: Json = {

@@ -73,12 +73,18 @@ class Message:
     def text(self) -> str:
         return self.shown[-1]
 
+    @property
+    def client_msg_id(self) -> str | None:
+        """What Slack gives the messages of people, one for each; programs' have none."""
+        return None if self.bot_id else f"00000000-0000-0000-0000-{self.ts.replace('.', '')[-12:]}"
+
     def as_json(self) -> Json:
         body: Json = {"type": "message", "user": self.user, "text": self.text, "ts": self.ts}
         extras = {
             "thread_ts": self.thread,
             "bot_id": self.bot_id,
             "subtype": self.subtype,
+            "client_msg_id": self.client_msg_id,
             "metadata": self.options.get("metadata"),
         }
         body |= {key: value for key, value in extras.items() if value is not None}

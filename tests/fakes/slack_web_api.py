@@ -101,7 +101,8 @@ class WebApi:
     def conversations_history(self, args: Json) -> Json:
         channel = self._joined(args)
         roots = [m for m in self.state.messages(channel.id) if m.thread in (None, m.ts)]
-        return _page("messages", [m.as_json() for m in reversed(_between(roots, args))], args)
+        found = [self._as_read(m, args) for m in reversed(_between(roots, args))]
+        return _page("messages", found, args)
 
     def conversations_replies(self, args: Json) -> Json:
         channel = self._joined(args)
@@ -109,7 +110,7 @@ class WebApi:
         thread = [m for m in self.state.messages(channel.id) if root in (m.ts, m.thread)]
         if not thread:
             raise SlackError("thread_not_found")
-        return _page("messages", [m.as_json() for m in _between(thread, args)], args)
+        return _page("messages", [self._as_read(m, args) for m in _between(thread, args)], args)
 
     def chat_postMessage(self, args: Json) -> Json:
         text = _checked_text(args)
@@ -180,9 +181,15 @@ class WebApi:
         event["channel_type"] = channel.kind
         if message.bot_id:
             event |= {"app_id": self.state.app_id, "bot_profile": {"id": message.bot_id}}
-        else:
-            event["client_msg_id"] = f"00000000-0000-0000-0000-{message.ts.replace('.', '')[-12:]}"
         return event
+
+    def _as_read(self, message: Message, args: Json) -> Json:
+        """As a history shows it: metadata only when asked for, and whether a thread begins there."""
+        replies = [m for m in self.state.messages(message.channel) if m.thread == message.ts != m.ts]
+        body = message.as_json() | ({"reply_count": len(replies)} if replies else {})
+        if not _is_true(args.get("include_all_metadata")):
+            body.pop("metadata", None)
+        return body
 
     def _emit_change(self, subtype: str, message: Message, /, **fields: Any) -> None:
         kind = self.state.channels[message.channel].kind
@@ -243,9 +250,13 @@ def _options(args: Json) -> Json:
     return {key: args[key] for key in OPTIONS if key in args}
 
 
+def _is_true(value: object) -> bool:
+    return str(value).lower() in ("1", "true")
+
+
 def _between(messages: list[Message], args: Json) -> list[Message]:
     oldest, latest = float(args.get("oldest") or 0), float(args.get("latest") or "inf")
-    if str(args.get("inclusive", "0")).lower() in ("1", "true"):
+    if _is_true(args.get("inclusive")):
         return [m for m in messages if oldest <= float(m.ts) <= latest]
     return [m for m in messages if oldest < float(m.ts) < latest]
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bot.app import build_core, build_platforms, run_platforms
+from bot.late_engine import LateEngine
 from bot.settings import Settings
 from model.protocol import Engine
 from storage.database import Database
@@ -17,13 +18,18 @@ from tests.fakes.slack_server import FakeSlack
 async def parley(engine: Engine, database: Database, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
     """Serves until the block ends; then everything is let go of, as at the end of `parley run`."""
     chosen = Settings(_env_file=None, edit_seconds=0, seed=1, **settings)  # type: ignore[call-arg]
-    platforms = build_platforms(chosen, await build_core(chosen, engine, database))
-    serving = asyncio.create_task(run_platforms(platforms))
+    core = await build_core(chosen, engine, database)
+    late = LateEngine(_at_once(engine))
+    serving = asyncio.create_task(run_platforms(build_platforms(chosen, core), core.delivery, late))
     try:
         yield serving
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+async def _at_once(engine: Engine) -> Engine:
+    return engine
 
 
 def on_discord(discord: FakeDiscord) -> dict[str, Any]:

@@ -77,7 +77,9 @@ async def answer(
     tx: AsyncSession, conversation: Conversation, question: int | None, words: str, *ids: str
 ) -> int:
     assert question is not None
-    return await record_turn(tx, turn_about(conversation, question), words, ids)
+    answer_id = await record_turn(tx, turn_about(conversation, question), words, ids)
+    assert answer_id is not None
+    return answer_id
 
 
 async def texts(database: Database, conversation: Conversation, limit: int = 100) -> list[str]:
@@ -254,15 +256,15 @@ async def test_a_turn_is_read_back_with_all_that_was_recorded(database: Database
     async with database.transaction() as tx:
         conversation = await talk(tx)
         question = await say(tx, conversation, "hello", "m1")
-        turn_id = await answer(tx, conversation, question, "Hi.", "m2", "m3")
+        await answer(tx, conversation, question, "Hi.", "m2", "m3")
     async with database.reading() as session:
-        turn = await session.get_one(tables.Turn, turn_id)
+        turn = (await session.scalars(select(tables.Turn))).one()
         stored = {name: value for name, value in vars(turn).items() if not name.startswith("_")}
         reply = await session.get_one(tables.Message, turn.answer_id)
         parts = await session.scalars(select(tables.MessagePart).order_by(tables.MessagePart.part))
         shown_as = [(part.message_id, part.part, part.external_id) for part in parts]
     assert stored == {
-        "id": turn_id,
+        "id": turn.id,
         "conversation_id": conversation.id,
         "question_id": question,
         "answer_id": reply.id,
@@ -305,9 +307,9 @@ async def test_a_failed_turn_has_its_sentence_and_no_answer(database: Database) 
             finish_reason="failed",
             error="The queue is full; try again in 5 seconds.",
         )
-        turn_id = await record_turn(tx, turn, None, ())
+        await record_turn(tx, turn, None, ())
     async with database.reading() as session:
-        row = await session.get_one(tables.Turn, turn_id)
+        row = (await session.scalars(select(tables.Turn))).one()
     assert (row.answer_id, row.finish_reason, row.seed) == (None, "failed", None)
     assert row.error == "The queue is full; try again in 5 seconds."
     assert await texts(database, conversation) == ["hello"]

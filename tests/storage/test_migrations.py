@@ -55,7 +55,9 @@ async def test_migrating_twice_is_migrating_once(empty_url: str) -> None:
     await migrate(empty_url)
     database = await Database.open(empty_url)
     async with database.reading() as session:
-        assert list(await session.scalars(text("SELECT version_num FROM alembic_version"))) == [revisions()[-1]]
+        assert list(await session.scalars(text("SELECT version_num FROM alembic_version"))) == [
+            revisions()[-1]
+        ]
     await database.close()
 
 

@@ -1,13 +1,18 @@
-"""Slash commands on Discord, from the registered definition to the last edit of the answer."""
+"""Slash commands on Discord with a real delivery, from the registered definition to the answer's last edit."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, Reply
-from tests.fakes.discord_platform import FakeCore, serving
+from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage
+from storage.database import Database
+from storage.errors import DiskFull
+from storage.inbox import add_received
+from tests.bot.delivery.post_office import all_closed, inbox
+from tests.fakes.discord_platform import FakeCore, Say, serving
 from tests.fakes.discord_server import FakeDiscord
 from tests.fakes.discord_state import EPHEMERAL, SUPPRESS_EMBEDS, Channel, User
 
@@ -21,8 +26,8 @@ async def discord() -> AsyncIterator[FakeDiscord]:
 
 
 @pytest.fixture
-def core() -> FakeCore:
-    return FakeCore()
+def core(database: Database) -> FakeCore:
+    return FakeCore(database)
 
 
 @pytest.fixture
@@ -54,18 +59,16 @@ async def test_chat_is_deferred_at_once_and_its_answer_edits_the_response(
 ) -> None:
     may_answer = asyncio.Event()
 
-    async def answer_later(message: IncomingMessage, reply: Reply) -> None:
-        await reply.start()
+    async def answer_later(message: IncomingMessage, say: Say) -> None:
         await may_answer.wait()
-        await reply.append("Hel")
+        await say("Hel")
         await discord.wait_for(lambda: discord.answers(channel))
-        await reply.append("lo")
-        await reply.finish()
+        await say("lo")
 
     core.script = answer_later
     async with serving(discord, core):
         given = await discord.use_command(channel, anna, "chat", message=f"hi {discord.bot.mention}")
-        message = await core.next_heard()
+        message = await core.next_asked()
         assert given.acknowledged == DEFERRED
         assert discord.answers(channel) == []
         may_answer.set()
@@ -84,12 +87,10 @@ async def test_a_long_answer_to_chat_goes_on_in_follow_ups(
 ) -> None:
     text = "@everyone " + " ".join(f"word{number}" for number in range(700))
 
-    async def answer_in_two_steps(message: IncomingMessage, reply: Reply) -> None:
-        await reply.start()
-        await reply.append(text[:3000])
+    async def answer_in_two_steps(message: IncomingMessage, say: Say) -> None:
+        await say(text[:3000])
         await discord.wait_for(lambda: len(discord.answers(channel)) == 2)
-        await reply.append(text[3000:])
-        await reply.finish()
+        await say(text[3000:])
 
     core.script = answer_in_two_steps
     async with serving(discord, core):
@@ -108,9 +109,9 @@ async def test_chat_in_a_thread_and_in_private_belongs_there(
     async with serving(discord, core):
         thread = await discord.start_thread(channel, "talk")
         await discord.use_command(thread, anna, "chat", message="hi")
-        in_thread = await core.next_heard()
+        in_thread = await core.next_asked()
         await discord.use_command(dm, anna, "chat", message="hi")
-        in_private = await core.next_heard()
+        in_private = await core.next_asked()
     assert (in_thread.conversation.channel, in_thread.conversation.thread) == (
         str(channel.id),
         str(thread.id),
@@ -124,12 +125,10 @@ async def test_an_answer_after_the_fifteen_minutes_goes_on_in_the_channel(
 ) -> None:
     expired = asyncio.Event()
 
-    async def answer_slowly(message: IncomingMessage, reply: Reply) -> None:
-        await reply.start()
-        await reply.append("The beginning")
+    async def answer_slowly(message: IncomingMessage, say: Say) -> None:
+        await say("The beginning")
         await expired.wait()
-        await reply.append(" and the end, " + "long " * 500)
-        await reply.finish()
+        await say(" and the end, " + "long " * 500)
 
     core.script = answer_slowly
     async with serving(discord, core):
@@ -148,21 +147,20 @@ async def test_chat_where_the_bot_may_not_write_after_the_fifteen_minutes_is_log
     discord: FakeDiscord, core: FakeCore, channel: Channel, anna: User
 ) -> None:
     channel.forbidden = {"SEND_MESSAGES"}
-    caught: asyncio.Queue[str] = asyncio.Queue()
 
-    async def too_late(message: IncomingMessage, reply: Reply) -> None:
+    async def too_late(message: IncomingMessage, say: Say) -> None:
         discord.expire_commands()
-        await reply.append("late")
-        try:
-            await reply.finish()
-        except Exception as error:
-            await caught.put(f"{type(error).__name__}: {error}")
+        await say("late")
 
     core.script = too_late
-    async with serving(discord, core):
-        await discord.use_command(channel, anna, "chat", message="hi")
-        sentence = await asyncio.wait_for(caught.get(), 10)
-    assert sentence.startswith("DeliveryFailed: I may not write in #general: my role needs")
+    with capture_logs() as logs:
+        async with serving(discord, core):
+            await discord.use_command(channel, anna, "chat", message="hi")
+            await core.next_asked()
+            [row] = await all_closed(core.database)
+    [reason] = [entry["reason"] for entry in logs if entry["log_level"] == "warning"]
+    assert reason.startswith("I may not write in #general: my role needs")
+    assert (row.state, row.last_error) == ("done", reason)
 
 
 @pytest.mark.parametrize("name", ["reset", "help"])
@@ -174,7 +172,7 @@ async def test_reset_and_help_answer_only_to_who_asked(
         await discord.wait_for(lambda: given.original and given.original.shown)
     assert channel.guild is not None
     place = ConversationKey("discord", str(channel.guild.id), str(channel.id))
-    assert core.calls == [CommandCall(name, place, Author(str(anna.id), "Anna"))]
+    assert core.commands == [CommandCall(name, place, Author(str(anna.id), "Anna"))]
     assert [message.content for message in given.messages] == [f"done: {name}"]
     assert given.original is not None
     assert given.original.ephemeral
@@ -193,7 +191,7 @@ async def test_a_long_answer_to_a_command_stays_between_the_two(
 
 
 async def test_an_answer_for_one_person_never_falls_back_to_the_channel(
-    discord: FakeDiscord, channel: Channel, anna: User
+    discord: FakeDiscord, database: Database, channel: Channel, anna: User
 ) -> None:
     class SlowCore(FakeCore):
         async def run_command(self, call: CommandCall) -> str:
@@ -201,7 +199,7 @@ async def test_an_answer_for_one_person_never_falls_back_to_the_channel(
             return "a secret"
 
     with capture_logs() as logs:
-        async with serving(discord, SlowCore()):
+        async with serving(discord, SlowCore(database)):
             await discord.use_command(channel, anna, "help")
             await discord.wait_for(lambda: discord.desk.requests[-1].path.endswith("/@original"))
             await discord.say(channel, anna, f"{discord.bot.mention} hello")
@@ -229,18 +227,54 @@ async def test_a_failed_command_tells_a_sentence_and_logs_the_rest(
     assert isinstance(entry["exc_info"], KeyError)
 
 
-async def test_a_command_that_discord_withdrew_is_logged_in_a_sentence(
-    discord: FakeDiscord, core: FakeCore, channel: Channel, anna: User
+async def test_chat_that_discord_withdrew_is_logged_in_a_sentence_and_answered_in_the_channel(
+    discord: FakeDiscord, core: FakeCore, channel: Channel, anna: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bot.platforms.discord_commands.SECONDS_TO_ACKNOWLEDGE", 0.2)
     with capture_logs() as logs:
         async with serving(discord, core):
             discord.fail("POST", "/callback$", 404, code=10062, message="Unknown interaction")
-            await discord.use_command(channel, anna, "chat", message="hi")
-            await discord.say(channel, anna, f"{discord.bot.mention} still there?")
-            await core.next_heard()
+            given = await discord.use_command(channel, anna, "chat", message="hi")
+            assert (await core.next_asked()).text == "hi"
             await discord.wait_for(lambda: discord.answers(channel))
+            await discord.say(channel, anna, f"{discord.bot.mention} still there?")
+            await discord.wait_for(lambda: len(discord.answers(channel)) == 2)
+            rows = await all_closed(core.database)
     warnings = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert warnings == ["Discord withdrew a command: it was not acknowledged within 3 s"]
+    first, _ = discord.answers(channel)
+    assert (first.content, first.reply_to, first.interaction) == ("an answer", None, None)
+    assert given.messages == []
+    assert [row.state for row in rows] == ["done", "done"]
+
+
+async def test_chat_is_stored_before_it_is_acknowledged(
+    discord: FakeDiscord, core: FakeCore, channel: Channel, anna: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+
+    async def fail_once(*args: Any, **options: Any) -> bool:
+        if not failed.is_set():
+            failed.set()
+            raise DiskFull("The disk is full.")
+        return await add_received(*args, **options)
+
+    monkeypatch.setattr("bot.delivery.desk.add_received", fail_once)
+    with capture_logs():
+        async with serving(discord, core):
+            lost = await discord.use_command(channel, anna, "chat", message="one")
+            await discord.wait_for(lambda: lost.original and lost.original.shown)
+            kept = await discord.use_command(channel, anna, "chat", message="two")
+            await discord.wait_for(lambda: kept.acknowledged)
+            assert [row.message_id for row in await inbox(core.database)] == [str(kept.id)]
+            await discord.wait_for(lambda: discord.answers(channel))
+    assert [message.content for message in lost.messages] == [
+        "Something went wrong on my side. The log has the details."
+    ]
+    assert lost.original is not None
+    assert lost.original.ephemeral
+    assert (await core.next_asked()).text == "two"
+    assert core.asked.empty()
 
 
 async def test_without_the_right_to_register_commands_the_rest_still_works(

@@ -1,17 +1,26 @@
-"""Slack as a platform, through the real Bolt app and the fake Slack."""
+"""Slack as a platform, through the real Bolt app, a real delivery and the fake Slack."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from bot.answer import Answer, Question
 from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.errors import PlatformRefused
 from bot.platforms.slack_app import SlackPlatform
+from bot.platforms.slack_private import PRIVATELY
+from storage import tables
+from storage.database import Database
+from storage.errors import DiskFull
+from storage.inbox import add_received
+from tests.bot.delivery.post_office import all_closed, inbox
+from tests.bot.platforms.talker import Talker
 from tests.fakes.slack_server import BOT_SCOPES, FakeSlack
 from tests.fakes.slack_state import Message, Status
 
@@ -21,65 +30,34 @@ class HastySlack(SlackPlatform):
     watch_seconds: ClassVar[float] = 0.05
 
 
-class Talker:
-    """Stands for the core: writes down what it is asked, and answers `say(message)`, one piece after the other."""
-
-    def __init__(self, say: Callable[[IncomingMessage], list[str]] | None = None) -> None:
-        self.asked: asyncio.Queue[IncomingMessage] = asyncio.Queue()
-        self.commands: list[CommandCall] = []
-        self.shown: list[tuple[str, ...]] = []
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-        self.idle = asyncio.Event()
-        self.idle.set()
-        self._answering = 0
-        self._say = say or (lambda message: [f"You said: {message.text}"])
-
-    async def respond(self, message: IncomingMessage, reply: Reply) -> None:
-        self.asked.put_nowait(message)
-        self._answering += 1
-        self.idle.clear()
-        try:
-            await self.answer(message, reply)
-        except asyncio.CancelledError:
-            await reply.fail("(stopped)")
-            raise
-        finally:
-            self._answering -= 1
-            if not self._answering:
-                self.idle.set()
-
-    async def answer(self, message: IncomingMessage, reply: Reply) -> None:
-        await reply.start()
-        await self.may_answer.wait()
-        for piece in self._say(message):
-            await reply.append(piece)
-        self.shown.append(await reply.finish())
-
-    async def run_command(self, call: CommandCall) -> str:
-        self.commands.append(call)
-        return f"*{call.name}* for <{call.author.name}>"
-
-
 @asynccontextmanager
-async def serving(slack: FakeSlack, talker: Talker) -> AsyncIterator[asyncio.Task[None]]:
+async def started(slack: FakeSlack, talker: Talker) -> AsyncIterator[None]:
+    """Parley from a start to a stop, whatever is open then."""
+    delivery = talker.open_delivery()
     platform = HastySlack(
         bot_token=slack.bot_token,
         app_token=slack.app_token,
-        respond=talker.respond,
+        delivery=delivery,
         run_command=talker.run_command,
-        edit_seconds=0.01,
         api_url=slack.api_url,
     )
+    working = asyncio.create_task(delivery.run())
     running = asyncio.create_task(platform.run())
     try:
         await slack.wait_until_connected()
-        yield running
-        if not running.done():
-            await talker.idle.wait()
+        yield
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        for task in (working, running):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def serving(slack: FakeSlack, talker: Talker) -> AsyncIterator[None]:
+    """Parley from a start until all is answered."""
+    async with started(slack, talker):
+        yield
+        await all_closed(talker.database)
 
 
 @pytest.fixture
@@ -98,6 +76,11 @@ def channel(slack: FakeSlack, ada: str) -> str:
     return slack.add_channel("general")
 
 
+@pytest.fixture
+def talker(database: Database) -> Talker:
+    return Talker(database)
+
+
 def texts(messages: list[Message]) -> list[str]:
     return [message.text for message in messages]
 
@@ -106,11 +89,18 @@ async def answered(slack: FakeSlack, channel: str, *expected: str) -> None:
     await slack.wait_for(lambda: texts(slack.answers(channel)) == list(expected))
 
 
+async def recorded_parts(database: Database) -> list[str]:
+    """Slack's ids of the answers, as the dialogue has them."""
+    async with database.reading() as session:
+        query = select(tables.MessagePart.external_id)
+        parts = await session.scalars(query.order_by(tables.MessagePart.message_id, tables.MessagePart.part))
+        return list(parts)
+
+
 @pytest.mark.parametrize("mention_first", [False, True])
 async def test_a_mention_is_answered_once_in_its_thread(
-    slack: FakeSlack, ada: str, channel: str, mention_first: bool
+    slack: FakeSlack, talker: Talker, ada: str, channel: str, mention_first: bool
 ) -> None:
-    talker = Talker()
     async with serving(slack, talker):
         ts = await slack.say(channel, ada, f"<@{slack.bot_user}> hello &amp; hi", mention_first=mention_first)
         await answered(slack, channel, "You said: hello &amp; hi")
@@ -122,14 +112,17 @@ async def test_a_mention_is_answered_once_in_its_thread(
         text="hello & hi",
         created_at=datetime.fromtimestamp(float(ts), UTC),
         via="mention",
+        client_msg_id=slack.messages(channel)[0].client_msg_id,
     )
     assert talker.asked.empty()
     (answer,) = slack.answers(channel)
-    assert (answer.thread, talker.shown) == (ts, [(answer.ts,)])
+    assert answer.thread == ts
+    assert await recorded_parts(talker.database) == [answer.ts]
 
 
-async def test_a_mention_in_a_thread_is_answered_there(slack: FakeSlack, ada: str, channel: str) -> None:
-    talker = Talker()
+async def test_a_mention_in_a_thread_is_answered_there(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
+) -> None:
     async with serving(slack, talker):
         root = await slack.say(channel, ada, "something else")
         await slack.say(channel, ada, f"what do you say <@{slack.bot_user}>?", thread=root)
@@ -139,8 +132,10 @@ async def test_a_mention_in_a_thread_is_answered_there(slack: FakeSlack, ada: st
     assert slack.answers(channel)[0].thread == root
 
 
-async def test_a_message_in_a_thread_is_handed_on_as_a_follow_up(slack: FakeSlack, ada: str) -> None:
-    talker, channel = Talker(), slack.add_channel("secret", private=True)
+async def test_a_message_in_a_thread_is_handed_on_as_a_follow_up(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    channel = slack.add_channel("secret", private=True)
     async with serving(slack, talker):
         root = await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
         await answered(slack, channel, "You said: hello")
@@ -151,8 +146,10 @@ async def test_a_message_in_a_thread_is_handed_on_as_a_follow_up(slack: FakeSlac
     assert first.conversation == second.conversation
 
 
-async def test_a_direct_message_is_answered_where_it_stands(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_a_direct_message_is_answered_where_it_stands(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
     async with serving(slack, talker):
         root = await slack.say(dm, ada, "hello")
         await answered(slack, dm, "You said: hello")
@@ -167,16 +164,14 @@ async def test_a_direct_message_is_answered_where_it_stands(slack: FakeSlack, ad
 
 
 async def test_what_does_not_concern_the_bot_is_acknowledged_and_left_alone(
-    slack: FakeSlack, ada: str, channel: str
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
 ) -> None:
-    talker = Talker()
     robot, dm = slack.add_user("robot", bot=True), slack.open_dm(ada)
     async with serving(slack, talker):
         root = await slack.say(channel, ada, "not for you")
         await slack.say(channel, robot, f"<@{slack.bot_user}> I am a bot")
         await slack.say(channel, robot, "so am I", thread=root)
         await slack.say(dm, ada, "joined", subtype="channel_join")
-        await slack.say(dm, ada, "", subtype="message_changed")
         await slack.send_event({"type": "reaction_added", "user": ada, "item": {"channel": channel}})
         await slack.say(dm, ada, "this one", subtype="file_share")
         await answered(slack, dm, "You said: this one")
@@ -187,10 +182,45 @@ async def test_what_does_not_concern_the_bot_is_acknowledged_and_left_alone(
         e.payload["event"] for e in slack.socket.envelopes if e.payload["event"].get("user") == slack.bot_user
     ]
     assert own != []
+    assert [(row.channel, row.decision) for row in await inbox(talker.database)] == [(dm, "answer")]
 
 
-async def test_an_event_that_comes_again_is_answered_once(slack: FakeSlack, ada: str, channel: str) -> None:
-    talker = Talker()
+async def test_a_thread_that_parley_takes_no_part_in_is_decided_on_and_left_alone(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
+) -> None:
+    async with serving(slack, talker):
+        root = await slack.say(channel, ada, "not for you")
+        await slack.say(channel, ada, "nor this", thread=root)
+        await slack.wait_for_acks()
+    (row,) = await inbox(talker.database)
+    assert (row.decision, row.text) == ("ignore", "")
+    assert talker.asked.empty()
+    assert slack.answers(channel) == []
+
+
+async def test_what_is_edited_or_deleted_before_its_answer_begins_counts(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
+    talker.may_answer.clear()
+    async with serving(slack, talker):
+        await slack.say(dm, ada, "first")
+        await talker.asked.get()
+        edited, deleted = await slack.say(dm, ada, "helo"), await slack.say(dm, ada, "never mind")
+        await slack.wait_for_acks()
+        change = {"type": "message", "channel": dm, "channel_type": "im", "hidden": True}
+        new = {"type": "message", "user": ada, "text": "hello", "ts": edited}
+        await slack.send_event(change | {"subtype": "message_changed", "message": new})
+        await slack.send_event(change | {"subtype": "message_deleted", "deleted_ts": deleted})
+        await slack.wait_for_acks()
+        talker.may_answer.set()
+        await answered(slack, dm, "You said: first", "You said: hello")
+    assert [row.state for row in await inbox(talker.database)] == ["done", "done", "cancelled"]
+
+
+async def test_an_event_that_comes_again_is_answered_once(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
+) -> None:
     async with serving(slack, talker):
         await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
         await answered(slack, channel, "You said: hello")
@@ -202,8 +232,10 @@ async def test_an_event_that_comes_again_is_answered_once(slack: FakeSlack, ada:
     assert talker.asked.qsize() == 2
 
 
-async def test_names_channels_and_links_are_readable(slack: FakeSlack, ada: str, channel: str) -> None:
-    talker, bob = Talker(), slack.add_user("bob", display_name="Bob &amp; Co")
+async def test_names_channels_and_links_are_readable(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
+) -> None:
+    bob = slack.add_user("bob", display_name="Bob &amp; Co")
     text = f"<@{slack.bot_user}> ask <@{bob}> in <#C1|random> about <https://a.b|this>, 1 &lt; 2"
     async with serving(slack, talker):
         await slack.say(channel, ada, text)
@@ -216,8 +248,10 @@ async def test_names_channels_and_links_are_readable(slack: FakeSlack, ada: str,
     )
 
 
-async def test_messages_are_handed_on_in_the_order_of_arrival(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_messages_are_handed_on_in_the_order_of_arrival(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
     slack.fail_next("users.info", "ratelimited", retry_after=0)
     async with serving(slack, talker):
         for number in range(5):
@@ -226,8 +260,10 @@ async def test_messages_are_handed_on_in_the_order_of_arrival(slack: FakeSlack, 
     assert heard == [f"message {number}" for number in range(5)]
 
 
-async def test_a_person_whose_name_is_not_told_is_answered_all_the_same(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_a_person_whose_name_is_not_told_is_answered_all_the_same(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
     slack.fail_next("users.info", "internal_error")
     async with serving(slack, talker):
         await slack.say(dm, ada, "hello")
@@ -236,9 +272,8 @@ async def test_a_person_whose_name_is_not_told_is_answered_all_the_same(slack: F
 
 
 async def test_a_thread_shows_that_an_answer_is_being_written(
-    slack: FakeSlack, ada: str, channel: str
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
 ) -> None:
-    talker = Talker()
     talker.may_answer.clear()
     async with serving(slack, talker):
         ts = await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
@@ -248,32 +283,31 @@ async def test_a_thread_shows_that_an_answer_is_being_written(
 
 
 async def test_parley_answers_in_the_channel_and_quotes_who_asked_what(
-    slack: FakeSlack, ada: str, channel: str
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
 ) -> None:
-    talker = Talker()
     talker.may_answer.clear()
     async with serving(slack, talker):
         envelope = await slack.use_command("/parley", "what is &lt;b&gt;,\nplease?", ada, channel)
-        await slack.wait_for(lambda: envelope.acked and slack.answers(channel) != [])
+        message = await talker.asked.get()
+        await slack.wait_for(lambda: envelope.acked)
         assert envelope.seconds_to_ack < 1
+        assert slack.answers(channel) == []
         talker.may_answer.set()
         heading = "*Ada L.* asked:\n&gt; what is &lt;b&gt;, please?\n\n"
         await answered(slack, channel, f"{heading}You said: what is &lt;b&gt;,\nplease?")
-    (answer,) = slack.answers(channel)
-    assert answer.shown[0] == f"{heading}..."
-    message = talker.asked.get_nowait()
     assert (message.via, message.private, message.conversation) == (
         "command",
         False,
         ConversationKey("slack", slack.team, channel),
     )
     assert message.message_id == f"command-{envelope.payload['trigger_id']}"
+    assert message.author == Author(ada, "Ada L.")
     assert envelope.ack == {}
     assert slack.ephemerals == []
 
 
-async def test_parley_in_a_direct_message_simply_answers(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_parley_in_a_direct_message_simply_answers(slack: FakeSlack, talker: Talker, ada: str) -> None:
+    dm = slack.open_dm(ada)
     async with serving(slack, talker):
         await slack.use_command("/parley", "hello", ada, dm)
         await answered(slack, dm, "You said: hello")
@@ -282,46 +316,53 @@ async def test_parley_in_a_direct_message_simply_answers(slack: FakeSlack, ada: 
 
 @pytest.mark.parametrize("private", [False, True])
 async def test_parley_where_the_bot_is_not_a_member_answers_the_asker_alone(
-    slack: FakeSlack, ada: str, private: bool
+    slack: FakeSlack, talker: Talker, ada: str, private: bool
 ) -> None:
-    talker, channel = Talker(), slack.add_channel("far", private=private, bot_inside=False)
+    channel = slack.add_channel("far", private=private, bot_inside=False)
     async with serving(slack, talker):
         await slack.use_command("/parley", "hello", ada, channel)
-        await slack.wait_for(lambda: len(slack.ephemerals) == 2)
-    assert slack.ephemerals[0].text.startswith("I may not write in this channel")
-    assert (slack.ephemerals[1].user, slack.ephemerals[1].text) == (ada, "You said: hello")
+        await slack.wait_for(lambda: slack.ephemerals != [])
+    (answer,) = slack.ephemerals
+    assert (answer.user, answer.text) == (ada, f"{PRIVATELY}\n\nYou said: hello")
     assert slack.messages(channel) == []
 
 
-async def test_a_private_answer_that_is_too_long_says_so(slack: FakeSlack, ada: str) -> None:
-    talker, channel = Talker(lambda message: ["word " * 4000]), slack.add_channel("far", bot_inside=False)
-    async with serving(slack, talker):
+async def test_of_a_private_answer_that_is_too_long_as_much_is_shown_as_slack_takes(
+    slack: FakeSlack, database: Database, ada: str
+) -> None:
+    story = " ".join(f"word{number}" for number in range(2500))
+    channel = slack.add_channel("far", bot_inside=False)
+    async with serving(slack, Talker(database, lambda message: [story])):
         await slack.use_command("/parley", "hello", ada, channel)
         await slack.wait_for(lambda: len(slack.ephemerals) == 5)
-    assert slack.ephemerals[4].text.endswith("(My answer was longer than Slack lets me show here.)")
+    shown = "".join(post.text for post in slack.ephemerals).removeprefix(f"{PRIVATELY}\n\n")
+    assert story.replace(" ", "").startswith(shown.replace(" ", ""))
+    (row,) = await inbox(database)
+    assert (row.state, "used_url" in str(row.last_error)) == ("done", True)
 
 
 @pytest.mark.parametrize(("typed", "name"), [("reset", "reset"), (" Help ", "help"), ("", "help")])
 async def test_parley_reset_and_help_are_answered_privately_without_the_model(
-    slack: FakeSlack, ada: str, channel: str, typed: str, name: str
+    slack: FakeSlack, talker: Talker, ada: str, channel: str, typed: str, name: str
 ) -> None:
-    talker = Talker()
     async with serving(slack, talker):
         envelope = await slack.use_command("/parley", typed, ada, channel)
         await slack.wait_for(lambda: envelope.acked and slack.ephemerals != [])
     where = ConversationKey("slack", slack.team, channel)
-    assert talker.commands == [CommandCall(name, where, Author(ada, "Ada L."), private=False)]
+    assert talker.commands == [CommandCall(name, where, Author(ada, ada), private=False)]
     assert talker.asked.empty()
-    assert [(post.user, post.text) for post in slack.ephemerals] == [(ada, f"*{name}* for &lt;Ada L.&gt;")]
+    assert [(post.user, post.text) for post in slack.ephemerals] == [(ada, f"*{name}* for &lt;{ada}&gt;")]
 
 
-async def test_a_command_that_fails_says_so(slack: FakeSlack, ada: str, channel: str) -> None:
+async def test_a_command_that_fails_says_so(
+    slack: FakeSlack, database: Database, ada: str, channel: str
+) -> None:
     class Broken(Talker):
         async def run_command(self, call: CommandCall) -> str:
             raise RuntimeError("no database")
 
     with capture_logs() as logs:
-        async with serving(slack, Broken()):
+        async with serving(slack, Broken(database)):
             await slack.use_command("/parley", "reset", ada, channel)
             await slack.wait_for(lambda: slack.ephemerals != [])
     assert slack.ephemerals[0].text.startswith("Something went wrong with reset")
@@ -329,9 +370,8 @@ async def test_a_command_that_fails_says_so(slack: FakeSlack, ada: str, channel:
 
 
 async def test_an_event_is_acknowledged_before_its_answer_is_made(
-    slack: FakeSlack, ada: str, channel: str
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
 ) -> None:
-    talker = Talker()
     talker.may_answer.clear()
     async with serving(slack, talker):
         await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
@@ -342,45 +382,58 @@ async def test_an_event_is_acknowledged_before_its_answer_is_made(
         await answered(slack, channel, "You said: hello")
 
 
-async def test_a_crash_in_one_answer_is_logged_and_others_go_on(slack: FakeSlack, ada: str) -> None:
+async def test_a_crash_in_one_answer_is_told_and_logged_and_others_go_on(
+    slack: FakeSlack, database: Database, ada: str
+) -> None:
     class Fragile(Talker):
-        async def answer(self, message: IncomingMessage, reply: Reply) -> None:
+        async def answer(
+            self, message: IncomingMessage, question: Question, answer: Answer, reply: Reply
+        ) -> None:
             if message.text == "crash":
                 raise RuntimeError("a bug")
-            await super().answer(message, reply)
+            await super().answer(message, question, answer, reply)
 
     dm = slack.open_dm(ada)
     with capture_logs() as logs:
-        async with serving(slack, Fragile()):
+        async with serving(slack, Fragile(database)):
             await slack.say(dm, ada, "crash")
             await slack.say(dm, ada, "hello")
-            await answered(slack, dm, "You said: hello")
-    assert "a message could not be handled" in [entry["event"] for entry in logs]
+            await slack.wait_for(lambda: len(slack.answers(dm)) == 2)
+    crashed, other = texts(slack.answers(dm))
+    (entry,) = [entry for entry in logs if entry["event"] == "no answer"]
+    assert crashed == (
+        f"Something went wrong on my side. The log has the details under {entry['reference']}."
+    )
+    assert other == "You said: hello"
 
 
 async def test_a_long_answer_is_several_messages_in_the_thread(
-    slack: FakeSlack, ada: str, channel: str
+    slack: FakeSlack, database: Database, ada: str, channel: str
 ) -> None:
     story = " ".join(f"word{number}" for number in range(1200))
-    talker = Talker(lambda message: [story[i : i + 1000] for i in range(0, len(story), 1000)])
+    talker = Talker(database, lambda message: [story[i : i + 1000] for i in range(0, len(story), 1000)])
     async with serving(slack, talker):
         ts = await slack.say(channel, ada, f"<@{slack.bot_user}> tell me a story")
         await slack.wait_for(
             lambda: "".join(texts(slack.answers(channel))).replace(" ", "") == story.replace(" ", "")
         )
-        await slack.wait_for(lambda: talker.shown != [])
     answers = slack.answers(channel)
-    assert talker.shown == [tuple(answer.ts for answer in answers)]
+    assert await recorded_parts(database) == [answer.ts for answer in answers]
     assert len(answers) == 3
     assert {answer.thread for answer in answers} == {ts}
 
 
-async def test_an_answer_pings_nobody_and_unfolds_nothing(slack: FakeSlack, ada: str, channel: str) -> None:
-    talker = Talker(lambda message: ["<!here> <@U123> @everyone & **bold** https://a.b"])
+async def test_an_answer_pings_nobody_and_unfolds_nothing(
+    slack: FakeSlack, database: Database, ada: str, channel: str
+) -> None:
+    talker = Talker(database, lambda message: ["<!here> <@U123> @everyone & **bold** https://a.b"])
     async with serving(slack, talker):
         await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
         await answered(slack, channel, "&lt;!here&gt; &lt;@U123&gt; @everyone &amp; *bold* https://a.b")
     (answer,) = slack.answers(channel)
+    metadata = answer.options.pop("metadata")
+    assert metadata["event_type"] == "parley_answer"
+    assert metadata["event_payload"]["question"] == answer.thread
     assert answer.options == {
         "parse": "none",
         "link_names": False,
@@ -389,28 +442,48 @@ async def test_an_answer_pings_nobody_and_unfolds_nothing(slack: FakeSlack, ada:
     }
 
 
-async def test_the_final_text_is_shown_although_slack_says_slow_down(
-    slack: FakeSlack, ada: str, channel: str
+async def test_an_answer_that_slack_does_not_take_early_is_shown_when_it_is_complete(
+    slack: FakeSlack, database: Database, ada: str, channel: str
 ) -> None:
-    class TwoSteps(Talker):
-        async def answer(self, message: IncomingMessage, reply: Reply) -> None:
-            await reply.start()
-            await reply.append("the beginning")
-            await answered(slack, channel, "the beginning")
-            await reply.append(" and the end")
-            await reply.finish()
-
+    talker = Talker(database, lambda message: ["the beginning", " and the end"])
     slack.fail_next("chat.postMessage", "ratelimited", retry_after=0)
+    async with serving(slack, talker):
+        await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
+        await answered(slack, channel, "the beginning and the end")
+    (answer,) = slack.answers(channel)
+    assert answer.shown == ["the beginning and the end"]
+
+
+class TwoSteps(Talker):
+    """Goes on when its beginning is shown and it may."""
+
+    def __init__(self, database: Database, slack: FakeSlack) -> None:
+        super().__init__(database)
+        self.slack = slack
+
+    async def answer(
+        self, message: IncomingMessage, question: Question, answer: Answer, reply: Reply
+    ) -> None:
+        self.asked.put_nowait(message)
+        await self.speak("the beginning", answer, reply)
+        await answered(self.slack, message.conversation.channel, "the beginning")
+        await self.may_answer.wait()
+        await self.speak(" and the end", answer, reply)
+
+
+async def test_the_final_text_is_shown_although_slack_says_slow_down(
+    slack: FakeSlack, database: Database, ada: str, channel: str
+) -> None:
     slack.fail_next("chat.update", "ratelimited", retry_after=1)
-    async with serving(slack, TwoSteps()):
+    async with serving(slack, TwoSteps(database, slack)):
         await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
         await answered(slack, channel, "the beginning and the end")
     (answer,) = slack.answers(channel)
     assert answer.shown == ["the beginning", "the beginning and the end"]
 
 
-async def test_a_disconnected_socket_is_opened_again(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_a_disconnected_socket_is_opened_again(slack: FakeSlack, talker: Talker, ada: str) -> None:
+    dm = slack.open_dm(ada)
     async with serving(slack, talker):
         await slack.socket.disconnect("refresh_requested")
         await slack.say(dm, ada, "still there?")
@@ -418,8 +491,10 @@ async def test_a_disconnected_socket_is_opened_again(slack: FakeSlack, ada: str)
     assert slack.socket.connections == 2
 
 
-async def test_a_socket_address_that_is_out_of_date_is_asked_for_again(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_a_socket_address_that_is_out_of_date_is_asked_for_again(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
     async with serving(slack, talker):
         slack.socket.stale_tickets = 1
         await slack.socket.disconnect("warning")
@@ -427,26 +502,128 @@ async def test_a_socket_address_that_is_out_of_date_is_asked_for_again(slack: Fa
         await answered(slack, dm, "You said: still there?")
 
 
-async def test_when_stopped_it_ends_its_answers_and_closes_its_connection(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_an_answer_that_a_stop_interrupts_is_finished_in_its_place_at_the_next_start(
+    slack: FakeSlack, database: Database, ada: str
+) -> None:
+    talker, dm = TwoSteps(database, slack), slack.open_dm(ada)
     talker.may_answer.clear()
-    async with serving(slack, talker) as running:
+    async with started(slack, talker):
         await slack.say(dm, ada, "hello")
+        await answered(slack, dm, "the beginning")
+    await slack.wait_for(lambda: slack.socket.sockets == [])
+    (interrupted,) = slack.answers(dm)
+    assert interrupted.shown == ["the beginning"]
+    talker.may_answer.set()
+    async with serving(slack, talker):
+        await answered(slack, dm, "the beginning and the end")
+    (answer,) = slack.answers(dm)
+    assert answer is interrupted
+    assert talker.asked.qsize() == 2
+
+
+async def test_an_event_that_cannot_be_stored_is_not_acknowledged_and_answered_when_it_comes_again(
+    slack: FakeSlack, talker: Talker, ada: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+
+    async def fail_once(*args: Any, **options: Any) -> bool:
+        if not failed.is_set():
+            failed.set()
+            raise DiskFull("The disk is full.")
+        return await add_received(*args, **options)
+
+    monkeypatch.setattr("bot.delivery.desk.add_received", fail_once)
+    dm = slack.open_dm(ada)
+    async with serving(slack, talker):
+        await slack.say(dm, ada, "hello")
+        await failed.wait()
+        (first,) = slack.socket.envelopes
+        again = await slack.socket.redeliver(first)
+        await slack.wait_for(lambda: again.acked)
+        await answered(slack, dm, "You said: hello")
+    assert not first.acked
+    assert talker.asked.qsize() == 1
+
+
+async def test_a_question_by_command_that_cannot_be_stored_is_not_acknowledged(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+
+    async def fail(*args: Any, **options: Any) -> bool:
+        failed.set()
+        raise DiskFull("The disk is full.")
+
+    async with serving(slack, talker):
+        with monkeypatch.context() as patch:
+            patch.setattr("bot.delivery.desk.add_received", fail)
+            lost = await slack.use_command("/parley", "one", ada, channel)
+            await failed.wait()
+        kept = await slack.use_command("/parley", "two", ada, channel)
+        await slack.wait_for(lambda: kept.acked)
+    assert not lost.acked
+    assert [message.text.splitlines()[-1] for message in slack.answers(channel)] == ["You said: two"]
+
+
+async def test_a_first_mention_of_which_only_the_plain_event_comes_is_answered(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
+) -> None:
+    mention = slack.state.add_message(channel, ada, f"<@{slack.bot_user}> hello")
+    async with serving(slack, talker):
+        await slack.send_event(slack.api.message_event(mention))
+        await answered(slack, channel, "You said: hello")
+    (answer,) = slack.answers(channel)
+    assert answer.thread == mention.ts
+
+
+async def test_a_question_that_is_deleted_and_leaves_a_tombstone_is_not_answered(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
+    talker.may_answer.clear()
+    async with serving(slack, talker):
+        await slack.say(dm, ada, "first")
         await talker.asked.get()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert texts(slack.answers(dm)) == ["(stopped)"]
-        await slack.wait_for(lambda: slack.socket.sockets == [])
+        deleted = await slack.say(dm, ada, "never mind")
+        await slack.wait_for_acks()
+        tombstone = {"subtype": "tombstone", "text": "This message was deleted.", "ts": deleted}
+        change = {"type": "message", "subtype": "message_changed", "channel": dm, "channel_type": "im"}
+        await slack.send_event(change | {"hidden": True, "message": {"type": "message"} | tombstone})
+        await slack.wait_for_acks()
+        talker.may_answer.set()
+    assert texts(slack.answers(dm)) == ["You said: first"]
 
 
-async def run_and_be_refused(slack: FakeSlack, *, bot_token: str = "", app_token: str = "") -> str:
+async def test_what_was_said_while_the_socket_was_away_is_read_at_the_next_hello_and_answered_once(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str
+) -> None:
+    mention = f"<@{slack.bot_user}> "
+    async with serving(slack, talker):
+        root = await slack.say(channel, ada, f"{mention}hello")
+        await answered(slack, channel, "You said: hello")
+        await slack.socket.disconnect("refresh_requested")
+        # Of the first two no event ever comes, of the third one both the history and an event tell.
+        slack.state.add_message(channel, ada, "in the thread", thread=root)
+        slack.state.add_message(channel, ada, f"{mention}in the channel")
+        await slack.say(channel, ada, f"{mention}told twice")
+        await slack.wait_for(lambda: len(slack.answers(channel)) == 4)
+        await slack.wait_for_acks()
+        await slack.socket.disconnect("refresh_requested")
+        await slack.say(channel, ada, f"{mention}after all")
+        await slack.wait_for(lambda: "You said: after all" in texts(slack.answers(channel)))
+    said = ["hello", "in the channel", "in the thread", "told twice", "after all"]
+    assert sorted(texts(slack.answers(channel))) == sorted(f"You said: {words}" for words in said)
+    assert talker.asked.qsize() == 5
+
+
+async def run_and_be_refused(
+    slack: FakeSlack, talker: Talker, *, bot_token: str = "", app_token: str = ""
+) -> str:
     platform = SlackPlatform(
         bot_token=bot_token or slack.bot_token,
         app_token=app_token or slack.app_token,
-        respond=Talker().respond,
-        run_command=Talker().run_command,
-        edit_seconds=1,
+        delivery=talker.open_delivery(),
+        run_command=talker.run_command,
         api_url=slack.api_url,
     )
     with pytest.raises(PlatformRefused) as refused:
@@ -455,25 +632,27 @@ async def run_and_be_refused(slack: FakeSlack, *, bot_token: str = "", app_token
     return str(refused.value)
 
 
-async def test_a_refused_token_is_named_and_not_shown(slack: FakeSlack) -> None:
-    sentence = await run_and_be_refused(slack, bot_token="xoxb-secret")
+async def test_a_refused_token_is_named_and_not_shown(slack: FakeSlack, talker: Talker) -> None:
+    sentence = await run_and_be_refused(slack, talker, bot_token="xoxb-secret")
     assert sentence.startswith("Slack refused SLACK_BOT_TOKEN: invalid_auth. It is the Bot User OAuth Token")
-    sentence = await run_and_be_refused(slack, app_token="xapp-secret")
+    sentence = await run_and_be_refused(slack, talker, app_token="xapp-secret")
     assert sentence.startswith("Slack refused SLACK_APP_TOKEN: invalid_auth. It is an app-level token")
-    sentence = await run_and_be_refused(slack, bot_token=slack.app_token)
+    sentence = await run_and_be_refused(slack, talker, bot_token=slack.app_token)
     assert sentence.startswith("Slack refused SLACK_BOT_TOKEN: not_allowed_token_type")
 
 
-async def test_a_missing_scope_is_named() -> None:
+async def test_a_missing_scope_is_named(talker: Talker) -> None:
     async with FakeSlack(scopes=set(BOT_SCOPES) - {"im:history"}) as slack:
-        assert "SLACK_BOT_TOKEN lacks the scope im:history" in await run_and_be_refused(slack)
+        assert "SLACK_BOT_TOKEN lacks the scope im:history" in await run_and_be_refused(slack, talker)
     async with FakeSlack(app_scopes=[]) as slack:
-        sentence = await run_and_be_refused(slack)
+        sentence = await run_and_be_refused(slack, talker)
         assert "SLACK_APP_TOKEN: missing_scope, the app needs the scope connections:write" in sentence
 
 
-async def test_a_slack_that_is_away_for_a_moment_is_waited_for(slack: FakeSlack, ada: str) -> None:
-    talker, dm = Talker(), slack.open_dm(ada)
+async def test_a_slack_that_is_away_for_a_moment_is_waited_for(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
     slack.fail_next("auth.test", "internal_error")
     async with serving(slack, talker):
         await slack.say(dm, ada, "hello")

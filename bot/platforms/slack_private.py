@@ -1,0 +1,29 @@
+"""What only the person who used a command sees. It comes in one go: Slack gives it no id and lets nobody edit it."""
+
+from slack_sdk.webhook.async_client import AsyncWebhookClient
+
+from bot.platforms.slack_api import judge, judging
+from bot.platforms.slack_text import message_text
+
+PRIVATELY = "I may not write in this channel, so only you see my answer; /invite me to share it."
+_PRIVATE = "private-"
+
+
+async def post_privately(response_url: str, text: str) -> None:
+    """A response_url is good for half an hour and five posts. Raises what a courier raises."""
+    what = "an answer to a command"
+    with judging(what):
+        client = AsyncWebhookClient(response_url, retry_handlers=[])
+        answer = await client.send(text=message_text(text), response_type="ephemeral")
+    if answer.status_code != 200:
+        sentence = f"Slack refused {what}: {answer.body}."
+        raise judge(answer.body, answer.status_code, answer.headers, sentence)
+
+
+def private_id(part: int) -> str:
+    """Stands for the platform's id of a part."""
+    return f"{_PRIVATE}{part}"
+
+
+def is_private(message_id: str | None) -> bool:
+    return message_id is not None and message_id.startswith(_PRIVATE)
