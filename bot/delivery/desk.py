@@ -69,10 +69,15 @@ class Delivery:
     async def watch(self, places: Iterable[tuple[ConversationKey, bool, str]]) -> None:
         """Look at these places from now on: each with whether it is private, and the id to begin after."""
         new = [place for place in places if self._is_due(place[0])]
-        if new:
+        if not new:
+            return
+        try:
             async with self._database.transaction() as tx:
                 for key, private, begin_after in new:
                     await self._watch(tx, key, private, begin_after)
+        except StorageError:
+            self._watched.clear()  # nothing was stored
+            raise
 
     def connecting(self, name: PlatformName) -> None:
         """Its events come in, and what was missed before them is not known yet: nothing is answered meanwhile."""

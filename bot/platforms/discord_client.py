@@ -229,6 +229,9 @@ class Client(discord.Client):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
+        """One catching up at a time: an earlier one that went on would let newer messages pass."""
+        for earlier in self._tasks:
+            earlier.cancel()
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -38,7 +38,9 @@ def read_message(
 
 def read_edit(message: discord.Message, bot: discord.ClientUser) -> str | None:
     """The new words of a message; None where only something else of it changed, such as an embed."""
-    if message.author.bot or message.edited_at is None:
+    if (
+        message.author.bot or message.edited_at is None or not message.content
+    ):  # a text that we may not read is empty
         return None
     return _readable(_without_leading_mention(message, bot), message.guild, message.mentions)
 
