@@ -88,7 +88,7 @@ class Outgoing:
                 await mark_failed(tx, self._claim, part, str(error))
         except NotApplied as error:
             pause = max(error.retry_after, self._pause())
-            if not part.external_id and part.op == "post":
+            if part.op == "post" and (marked or not _in_doubt(part)):  # a search that failed leaves the doubt
                 async with self._database.transaction() as tx:
                     await mark_pending(tx, self._claim, part, str(error), None)
             await _rest(pause, error)
