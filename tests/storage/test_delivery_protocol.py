@@ -425,7 +425,7 @@ def search(engine: Engine, bug: Bug, *, examples: int) -> None:
 
 
 def test_nothing_is_lost_and_nothing_answered_twice(engine: Engine) -> None:
-    search(engine, "none", examples=40)
+    search(engine, "none", examples=25)
 
 
 def test_a_watermark_that_live_events_move_loses_messages(engine: Engine) -> None:
