@@ -143,6 +143,29 @@ async def test_a_commit_makes_of_early_parts_what_the_final_text_needs(
         assert await outcome(database, claimed) == wanted, (first, second)
 
 
+@pytest.mark.parametrize(
+    ("early", "marked", "state"),
+    [
+        ("none", 0, "sending"),
+        ("not applied", 0, "sending"),
+        ("in doubt", None, "sending"),
+        ("posted", None, "pending"),
+    ],
+)
+async def test_a_commit_marks_what_is_sent_next_if_that_is_a_post_that_was_not_begun(
+    database: Database, early: Early, marked: int | None, state: PartState
+) -> None:
+    claimed = await started(database)
+    await preview(database, claimed, 0, early)
+    async with database.transaction() as tx:
+        committed = await commit_answer(
+            tx, claimed, ["One.", "Two."], decision="answer", answer_id=None, shown={}, now=later(1)
+        )
+    first, second = await parts(database, claimed)
+    assert (committed, first.state, second.state) == (marked, state, "pending")
+    assert first.first_try_at == (later(1) if early == "none" else NOON)
+
+
 async def test_the_marker_of_an_early_part_stays(database: Database) -> None:
     claimed = await started(database)
     await preview(database, claimed, 0, "in doubt")
