@@ -588,9 +588,11 @@ async def test_where_nothing_goes_well_all_end_and_health_tells_why(loaded: Load
     async with opened(loaded["llama"], runner=runner, max_running=1) as engine:
         asked = [asyncio.create_task(collect(engine, request())) for _ in range(MOST_FAULTS + 2)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
-        kinds = [type(outcome) for outcome in outcomes]
-        assert kinds == [BadRequest] * (MOST_FAULTS - 1) + [EngineDied] * 3
-        assert "IndexError: no such row" in str(outcomes[-1])
+        # Which of them comes to the engine first is not promised.
+        died = [outcome for outcome in outcomes if isinstance(outcome, EngineDied)]
+        refused = [outcome for outcome in outcomes if isinstance(outcome, BadRequest)]
+        assert (len(refused), len(died)) == (MOST_FAULTS - 1, 3)
+        assert all("IndexError: no such row" in str(outcome) for outcome in died)
         with pytest.raises(EngineDied, match="no such row"):
             await engine.health()
         with pytest.raises(EngineDied, match="no such row"):
