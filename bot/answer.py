@@ -182,10 +182,8 @@ class Answerer:
 
 
 async def record_question(tx: Session, message: IncomingMessage) -> Question | None:
-    """Store the message. None when it is not for the bot, or was stored before (an event that came twice)."""
+    """Store the message. None when it was stored before (an event that came twice)."""
     where = asdict(message.conversation)
-    if message.via == "thread" and await find_conversation(tx, **where) is None:
-        return None
     conversation = await find_or_add_conversation(tx, **where, private=message.private)
     account = await find_or_add_account(
         tx,

@@ -111,7 +111,7 @@ async def build_core(
     return Core(
         answerer=answerer,
         commands=commands,
-        responder=Responder(answerer, database, run_command=commands.run),
+        responder=Responder(answerer, database),
         delivery=await build_delivery(settings, answerer, commands, database, holder, restored=restored),
         database=database,
         holder=holder,

@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import asdict
 
 import structlog
 
 from bot.answer import Answer, Answerer, Question, record_question, sentence_for
-from bot.chat import CommandCall, IncomingMessage, Reply, RunCommand, read_command
+from bot.chat import IncomingMessage, Reply
 from bot.errors import DeliveryFailed
-from bot.turn_order import TurnOrder
-from storage.conversations import find_conversation, record_turn
+from storage.conversations import record_turn
 from storage.database import Database
 
 log = structlog.get_logger()
@@ -22,56 +20,29 @@ LAST_SECONDS = 10.0
 
 
 class Responder:
-    """Answers messages: one at a time in a conversation, different conversations in parallel."""
+    """Answers messages one after another, as they are typed."""
 
-    def __init__(
-        self, answerer: Answerer, database: Database, *, run_command: RunCommand | None = None
-    ) -> None:
-        """`run_command` answers messages that are commands, such as `!reset`; None takes them for questions."""
+    def __init__(self, answerer: Answerer, database: Database) -> None:
         self._answerer = answerer
         self._database = database
-        self._run_command = run_command
-        self._turn_order = TurnOrder()
 
     async def respond(self, message: IncomingMessage, reply: Reply) -> None:
-        """Answer `message` through `reply`, or stay silent: other bots, strangers' threads, repeated events."""
-        if message.author.is_bot:
+        """Answer `message` through `reply`; a message that was answered before is not answered again."""
+        async with self._database.transaction() as tx:
+            question = await record_question(tx, message)
+        if question is None:
             return
-        async with self._turn_order.turn(str(message.conversation)):
-            command = read_command(message) if self._run_command else None
-            if command is not None:
-                await self._answer_command(message, command, reply)
-                return
-            async with self._database.transaction() as tx:
-                question = await record_question(tx, message)
-            if question is None:
-                return
-            answer = Answer()
-            try:
-                await reply.start()
-                await self._answerer.answer(message, question, answer, reply)
-            except BaseException as error:
-                answer.cancelled = isinstance(error, asyncio.CancelledError)
-                answer.error = STOPPED if answer.cancelled else sentence_for(error)
-                if not isinstance(error, Exception):
-                    raise
-            finally:
-                await _to_the_end(self._conclude(question, answer, reply))
-
-    async def _answer_command(self, message: IncomingMessage, command: CommandCall, reply: Reply) -> None:
-        """In a thread that Parley takes no part in, a command is some other bot's."""
-        assert self._run_command is not None
-        if message.via == "thread":
-            async with self._database.reading() as session:
-                if await find_conversation(session, **asdict(message.conversation)) is None:
-                    return
+        answer = Answer()
         try:
             await reply.start()
-            await reply.append(await self._run_command(command))
-            await reply.finish()
-        except Exception as error:
-            with suppress(DeliveryFailed):
-                await reply.fail(sentence_for(error))
+            await self._answerer.answer(message, question, answer, reply)
+        except BaseException as error:
+            answer.cancelled = isinstance(error, asyncio.CancelledError)
+            answer.error = STOPPED if answer.cancelled else sentence_for(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            await _to_the_end(self._conclude(question, answer, reply))
 
     async def _conclude(self, question: Question, answer: Answer, reply: Reply) -> None:
         """Show the end of the answer, or the sentence in its place, and record the turn in any case."""

@@ -195,12 +195,7 @@ async def close_received(
 ) -> None:
     """Nothing remains to be done, and what was said is forgotten here. Raises `ClaimLost`."""
     await _update(tx, claim, state=state, lease_owner=None, lease_until=None, last_error=error, **FORGOTTEN)
-    await tx.execute(update(Outbox).where(Outbox.inbox_id == claim.inbox_id).values(body="", body_sha=""))
-
-
-async def forget_token(tx: AsyncSession, claim: Claim) -> None:
-    """The platform no longer takes answers by this token. Raises `ClaimLost`."""
-    await _update(tx, claim, token=None)
+    await tx.execute(update(Outbox).where(Outbox.inbox_id == claim.inbox_id).values(body=""))
 
 
 async def count_received(session: AsyncSession) -> dict[str, int]:

@@ -4,7 +4,6 @@ Every function takes an open session first; those that call it `tx` write, and t
 Those that take a `Claim` raise `ClaimLost` when another process has the message now.
 """
 
-import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,10 +72,10 @@ async def commit_answer(
         if row is None:
             tx.add(_new(claim, part, body, "pending"))
         elif row.external_id is not None or row.state == "sending":
-            row.op, row.body, row.body_sha = "edit", body, sha(body)
+            row.op, row.body = "edit", body
             row.state = _state_of_edit(row, same=shown.get(part) == body)
         else:
-            row.body, row.body_sha, row.state = body, sha(body), "pending"
+            row.body, row.state = body, "pending"
     for row in there.values():
         if row.external_id is None and row.state != "sending":
             await tx.delete(row)
@@ -119,12 +118,10 @@ async def mark_posted(tx: AsyncSession, claim: Claim, part: Part, external_id: s
     await _update(tx, part, state=state, external_id=external_id)
 
 
-async def mark_pending(
-    tx: AsyncSession, claim: Claim, part: Part, error: str, next_try_at: datetime | None
-) -> None:
+async def mark_pending(tx: AsyncSession, claim: Claim, part: Part, error: str) -> None:
     """It was surely not applied, and is tried again."""
     await guard(tx, claim)
-    await _update(tx, part, state="pending", last_error=error, next_try_at=next_try_at)
+    await _update(tx, part, state="pending", last_error=error)
 
 
 async def mark_not_posted(tx: AsyncSession, claim: Claim, part: Part) -> None:
@@ -154,10 +151,6 @@ async def conclude_answer(tx: AsyncSession, claim: Claim) -> None:
     await close_received(tx, claim, "dead" if row.decision == "dead" else "done", refused)
 
 
-def sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _state_of_edit(row: Outbox, *, same: bool) -> PartState:
     if row.state == "sending" and row.external_id is None:
         return "sending"
@@ -174,7 +167,6 @@ def _new(claim: Claim, part: int, body: str, state: Literal["pending", "sending"
         part=part,
         op="post",
         body=body,
-        body_sha=sha(body),
         nonce=secrets.token_hex(12),
         state=state,
         attempts=0,

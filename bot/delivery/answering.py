@@ -70,11 +70,12 @@ class Answering:
         return await self._generate(claim, question, stored, courier)
 
     async def _decide(self, claim: Claim, question: IncomingMessage) -> tuple[Decision, Question | None]:
-        """From the stored row alone. Whatever it is, it is recorded; all but an answer closes the message."""
+        """From the stored row alone, and once: it is recorded, and holds for later tries. All but an answer closes
+        the message."""
         async with self._database.transaction() as tx:
             where = asdict(question.conversation)
             known = await find_conversation(tx, **where)
-            decision = self._decision(question, takes_part=known is not None)
+            decision = claim.decision or self._decision(question, takes_part=known is not None)
             stored: Question | None = None
             if decision == "answer" and claim.question_id is not None:
                 conversation = await find_or_add_conversation(tx, **where, private=question.private)

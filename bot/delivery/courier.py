@@ -40,6 +40,8 @@ class Post:
     """The platform's id of the part before this one."""
     final: bool = True
     """False while the answer is still being written."""
+    last: bool = True
+    """No part follows."""
 
 
 @dataclass(frozen=True, slots=True)

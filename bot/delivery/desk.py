@@ -1,6 +1,7 @@
 """Delivery as the platforms see it: hand in what was said, say when you are connected, and the rest is done."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -32,6 +33,7 @@ class Delivery:
         self._scan_seconds = scan_seconds
         self._scanner = Scanner(database, self._add)
         self._couriers: dict[PlatformName, Courier] = {}
+        self._connections: Counter[PlatformName] = Counter()
         self._watched: dict[ConversationKey, datetime] = {}
         self._missed = asyncio.Event()
 
@@ -81,18 +83,24 @@ class Delivery:
 
     def connecting(self, name: PlatformName) -> None:
         """Its events come in, and what was missed before them is not known yet: nothing is answered meanwhile."""
+        self._connections[name] += 1
         self._worker.pause(name)
 
     async def connected(self, courier: Courier) -> None:
-        """A platform's events come in from now on: read what was missed before, then answer, in order."""
-        self._worker.pause(courier.name)
+        """A platform's events come in from now on: read what was missed before, then answer, in order.
+
+        Where a newer connection is made meanwhile, its own scan decides when.
+        """
+        self.connecting(courier.name)
+        connection = self._connections[courier.name]
         self._couriers[courier.name] = courier
         try:
             await self._scanner.scan(courier)
-        except StorageError as error:
-            log.error("what was missed could not be read", platform=courier.name, reason=str(error))
+        except Exception:  # whatever it is: what is known can be answered, and the rest is read again
+            log.exception("what was missed could not be read", platform=courier.name)
             self._missed.set()
-        self._worker.serve(courier)
+        if connection == self._connections[courier.name]:
+            self._worker.serve(courier)
 
     async def run(self) -> None:
         """Answer, and look again for what no event told, until cancelled."""

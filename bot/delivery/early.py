@@ -66,7 +66,7 @@ class EarlyParts:
             raise
         except DeliveryFailed as error:
             async with self._database.transaction() as tx:
-                await mark_pending(tx, self._claim, part, str(error), None)
+                await mark_pending(tx, self._claim, part, str(error))
             raise
         async with self._database.transaction() as tx:
             await mark_sent(tx, self._claim, part, external_id)

@@ -55,7 +55,8 @@ class Outgoing:
         """
         if marked is not None:
             parts = await self.parts()
-            await self._try(parts[marked], parts, marked=True)
+            first = next(part for part in parts if part.part == marked)
+            await self._try(first, parts, marked=True)
         while not self.concluded:
             if stopping.is_set():
                 return False
@@ -90,7 +91,7 @@ class Outgoing:
             pause = max(error.retry_after, self._pause())
             if part.op == "post" and (marked or not _in_doubt(part)):  # a search that failed leaves the doubt
                 async with self._database.transaction() as tx:
-                    await mark_pending(tx, self._claim, part, str(error), None)
+                    await mark_pending(tx, self._claim, part, str(error))
             await _rest(pause, error)
         except InDoubt as error:
             await _rest(self._pause(), error)
@@ -146,6 +147,7 @@ class Outgoing:
             nonce=part.nonce,
             first_try_at=part.first_try_at or datetime.now(UTC),
             previous=before[-1] if before else None,
+            last=part.id == parts[-1].id,
         )
 
     def _pause(self) -> float:

@@ -26,6 +26,8 @@ from storage.leases import count_identifies, record_identify
 log = structlog.get_logger()
 
 LONGEST_PAUSE = 60.0
+LONGEST_LIMIT = 30.0
+"""Seconds. What Discord limits for longer is tried again later, and not waited for in discord.py."""
 LOGIN_REFUSED = (
     "Discord refused the token in DISCORD_TOKEN. Copy it again from the Bot page of your application on "
     "https://discord.com/developers/applications; Reset Token shows a new one."
@@ -149,11 +151,18 @@ class Client(discord.Client):
             dm_typing=True,
             message_content=message_content,
         )
-        super().__init__(intents=intents, max_messages=None, allowed_mentions=discord.AllowedMentions.none())
+        limiter = Limiter()
+        super().__init__(
+            intents=intents,
+            max_messages=None,
+            allowed_mentions=discord.AllowedMentions.none(),
+            http_trace=limiter.trace(),
+            max_ratelimit_timeout=LONGEST_LIMIT,
+        )
         self._delivery = delivery
         self._database = database
         self._prepare = prepare
-        self._courier = DiscordCourier(self, reads_threads=message_content, limiter=Limiter())
+        self._courier = DiscordCourier(self, reads_threads=message_content, limiter=limiter)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tree = CommandTree(self)
         add_commands(self._tree, delivery=delivery, run_command=run_command)
@@ -229,9 +238,6 @@ class Client(discord.Client):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
-        """One catching up at a time: an earlier one that went on would let newer messages pass."""
-        for earlier in self._tasks:
-            earlier.cancel()
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -16,7 +16,6 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.delivery.courier import InDoubt, NotApplied, Refused
-from bot.errors import DeliveryFailed
 
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 EDITS_A_MINUTE, EDITS_AT_ONCE = 40, 10
@@ -58,13 +57,12 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class SlackApi:
-    """The bot's clients. `posting` never repeats a request that may have taken effect: it would be said twice.
+    """The bot's clients. `calling` repeats what failed; `once` tries each call once: repeated, it would be said twice.
 
-    It also takes a new connection each time: a kept one may break under the request, and nobody knows what came of it.
-    `once` does the same and does not wait either: whoever calls learns of a limit.
+    `once` also takes a new connection each time: a kept one may break under the request, and nobody knows what came
+    of it.
     """
 
-    posting: AsyncWebClient
     calling: AsyncWebClient
     once: AsyncWebClient
     edits: Pace = field(default_factory=lambda: Pace(a_minute=EDITS_A_MINUTE, at_once=EDITS_AT_ONCE))
@@ -72,27 +70,15 @@ class SlackApi:
 
 def open_api(token: str, url: str, session: aiohttp.ClientSession) -> SlackApi:
     logger = logging.getLogger("slack_sdk")
-    posting = AsyncWebClient(token, url, logger=logger, retry_handlers=[wait_when_limited()])
     repeating = [wait_when_limited(), AsyncConnectionErrorRetryHandler()]
     calling = AsyncWebClient(token, url, session=session, logger=logger, retry_handlers=repeating)
     once = AsyncWebClient(token, url, logger=logger, retry_handlers=[])
-    return SlackApi(posting, calling, once)
+    return SlackApi(calling, once)
 
 
 def wait_when_limited() -> AsyncRetryHandler:
     """Waits as long as Slack's Retry-After says. A request that got 429 did not take effect."""
     return AsyncRateLimitErrorRetryHandler(max_retry_count=5)
-
-
-@contextmanager
-def delivering(what: str) -> Iterator[None]:
-    """Turns every way in which Slack can fail into `DeliveryFailed`; `what` names the call and its place."""
-    try:
-        yield
-    except SlackApiError as error:
-        raise DeliveryFailed(f"Slack refused {what}: {refusal(error)}.") from error
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise DeliveryFailed(f"Slack could not be reached for {what}: {reason(error)}.") from error
 
 
 @contextmanager

@@ -104,7 +104,7 @@ class SlackService:
                 changed = event["message"]
                 if changed.get("subtype") == "tombstone":  # deleted, but a thread hangs on it
                     await self._delivery.deleted(channel, changed["ts"])
-                else:
+                elif changed.get("user") != self._workspace.bot_user:  # not what the bot itself edits
                     await self._delivery.edited(channel, changed["ts"], changed.get("text", ""))
             case "message_deleted":
                 await self._delivery.deleted(channel, event["deleted_ts"])

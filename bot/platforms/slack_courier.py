@@ -13,7 +13,7 @@ from bot.platforms.slack_api import SlackApi, error_code, judging
 from bot.platforms.slack_history import MARKER, SlackHistory
 from bot.platforms.slack_incoming import People
 from bot.platforms.slack_login import Workspace
-from bot.platforms.slack_private import PRIVATELY, is_private, post_privately, private_id
+from bot.platforms.slack_private import CUT, PRIVATE_POSTS, PRIVATELY, is_private, post_privately, private_id
 from bot.platforms.slack_text import escape, message_text
 
 SETTLE = 3.0
@@ -171,8 +171,12 @@ class SlackCourier:
         return str(posted["ts"])
 
     async def _post_privately(self, post: Post) -> str:
-        """By the command's response_url, good for half an hour and five posts; Slack refuses the sixth."""
+        """By the command's response_url, good for half an hour and five posts: what is longer is cut, and says so."""
+        if post.part >= PRIVATE_POSTS:
+            return private_id(post.part)
         text = post.text if is_private(post.previous) else f"{PRIVATELY}\n\n{post.text}"
+        if post.part == PRIVATE_POSTS - 1 and not post.last:
+            text = f"{text}\n\n{CUT}"
         try:
             await post_privately(post.question.token or "", text)
         except InDoubt:

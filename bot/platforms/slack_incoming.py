@@ -1,7 +1,6 @@
 """From Slack's events to `IncomingMessage`: whom a message is for, who wrote it, and its words."""
 
 import asyncio
-from collections.abc import Hashable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,21 +25,6 @@ _WRITTEN_BY_PEOPLE = {None, "file_share", "thread_broadcast"}
 _SLACKBOT = "USLACKBOT"
 _NAME_SECONDS = 5.0
 _REMEMBERED = 2000
-
-
-class Seen:
-    """Remembers the last few thousand keys: Slack delivers an event again when an acknowledgement got lost."""
-
-    def __init__(self) -> None:
-        self._keys: dict[Hashable, None] = {}
-
-    def is_new(self, key: Hashable) -> bool:
-        if key in self._keys:
-            return False
-        self._keys[key] = None
-        if len(self._keys) > _REMEMBERED:
-            del self._keys[next(iter(self._keys))]
-        return True
 
 
 class People:

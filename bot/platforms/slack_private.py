@@ -6,6 +6,9 @@ from bot.platforms.slack_api import judge, judging
 from bot.platforms.slack_text import message_text
 
 PRIVATELY = "I may not write in this channel, so only you see my answer; /invite me to share it."
+CUT = "(My answer was longer than Slack lets me show here.)"
+PRIVATE_POSTS = 5
+"""What a response_url is good for."""
 _PRIVATE = "private-"
 
 

@@ -14,7 +14,16 @@ from unicodedata import category
 
 from rich.console import Console
 
-from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, PlatformName, Respond, RunCommand
+from bot.chat import (
+    Author,
+    CommandCall,
+    ConversationKey,
+    IncomingMessage,
+    PlatformName,
+    Respond,
+    RunCommand,
+    read_command,
+)
 
 ReadLine = Callable[[str], Awaitable[str | None]]
 """Shows a prompt and returns the next line without its end, or None at the end of the input."""
@@ -44,19 +53,21 @@ class TerminalPlatform:
                 await interrupted.guard(self._handle(line.strip()))
 
     async def _handle(self, line: str) -> None:
-        if line.startswith("/"):
-            call = CommandCall(line[1:], self._conversation, self._author, private=True)
-            self._print(f"{await self._run_command(call)}\n")
+        message = IncomingMessage(
+            conversation=self._conversation,
+            message_id=uuid.uuid4().hex,
+            author=self._author,
+            text=line,
+            created_at=datetime.now(UTC),
+            via="dm",
+            private=True,
+        )
+        command = read_command(message)
+        if line.startswith("/") and command is None:
+            command = CommandCall(line[1:], self._conversation, self._author, private=True)
+        if command is not None:
+            self._print(f"{await self._run_command(command)}\n")
         elif line:
-            message = IncomingMessage(
-                conversation=self._conversation,
-                message_id=uuid.uuid4().hex,
-                author=self._author,
-                text=line,
-                created_at=datetime.now(UTC),
-                via="dm",
-                private=True,
-            )
             await self._respond(message, TerminalReply(self._print))
 
     def _print(self, text: str) -> None:

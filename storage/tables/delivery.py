@@ -70,11 +70,9 @@ class Outbox(Base):
     part: Mapped[int]
     op: Mapped[PartOp] = mapped_column(word("op", PartOp))
     body: Mapped[str] = mapped_column(Prose)
-    body_sha: Mapped[str]
     nonce: Mapped[str] = mapped_column(unique=True)
     """The marker that the post carries, the same in every try: 24 hexadecimal digits."""
     state: Mapped[PartState] = mapped_column(word("state", PartState))
-    next_try_at: Mapped[datetime | None]
     first_try_at: Mapped[datetime | None]
     attempts: Mapped[int]
     external_id: Mapped[str | None]

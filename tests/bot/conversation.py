@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from bot.answer import Answerer
-from bot.chat import Author, ConversationKey, IncomingMessage, RunCommand, Via
+from bot.chat import Author, ConversationKey, IncomingMessage, Via
 from bot.respond import Responder
 from model.protocol import Engine
 from model.request import SamplingParams
@@ -50,10 +50,8 @@ def answerer(engine: Engine, database: Database, **changes: Any) -> Answerer:
     return Answerer(engine, database, **(settings | changes))
 
 
-def responder(
-    engine: Engine, database: Database, *, run_command: RunCommand | None = None, **changes: Any
-) -> Responder:
-    return Responder(answerer(engine, database, **changes), database, run_command=run_command)
+def responder(engine: Engine, database: Database, **changes: Any) -> Responder:
+    return Responder(answerer(engine, database, **changes), database)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from bot.answer import EMPTY_ANSWER, EMPTY_QUESTION
-from bot.chat import Author, CommandCall, ConversationKey
+from bot.chat import CommandCall
 from bot.commands import Commands
 from bot.respond import STOPPED
 from model.errors import BadRequest, EngineDied, Overloaded
@@ -47,25 +47,6 @@ async def test_in_private_nobody_is_named(database: Database) -> None:
     assert engine.requests[0].messages[-1] == ChatMessage("user", "hello")
 
 
-async def test_other_bots_are_neither_answered_nor_remembered(database: Database) -> None:
-    reply = FakeReply()
-    robot = Author("9", "Robot", is_bot=True)
-    await responder(FakeEngine(), database).respond(message("hi", author=robot), reply)
-    assert not reply.started.is_set()
-    assert await stored_messages(database) == []
-
-
-async def test_a_thread_is_answered_only_where_the_bot_takes_part(database: Database) -> None:
-    thread = ConversationKey("slack", "team", "general", "17.1")
-    engine = FakeEngine("I am here.", "Yes?")
-    answering, silent, heard = responder(engine, database), FakeReply(), FakeReply()
-    await answering.respond(message("nobody asked", conversation=thread, via="thread"), silent)
-    await answering.respond(message("come here", conversation=thread), FakeReply())
-    await answering.respond(message("and now?", conversation=thread, via="thread"), heard)
-    assert not silent.started.is_set()
-    assert heard.text == "Yes?"
-
-
 async def test_an_event_that_comes_twice_is_answered_once(database: Database) -> None:
     engine, first, second = FakeEngine("Once."), FakeReply(), FakeReply()
     answering = responder(engine, database)
@@ -74,28 +55,6 @@ async def test_an_event_that_comes_twice_is_answered_once(database: Database) ->
     assert first.text == "Once."
     assert not second.started.is_set()
     assert len(engine.requests) == 1
-
-
-async def test_one_conversation_is_answered_in_order_and_another_beside_it(database: Database) -> None:
-    go_on = asyncio.Event()
-    engine = FakeEngine(Answer("Slow", go_on), "Next.", default="Beside.")
-    answering = responder(engine, database)
-    slow, following, beside = FakeReply(), FakeReply(), FakeReply()
-    first = asyncio.create_task(answering.respond(message("one"), slow))
-    await slow.started.wait()
-    second = asyncio.create_task(answering.respond(message("two"), following))
-    elsewhere = ConversationKey("discord", "guild", "elsewhere")
-    await answering.respond(message("three", conversation=elsewhere), beside)
-    assert beside.finished
-    assert not following.started.is_set()
-    go_on.set()
-    await asyncio.gather(first, second)
-    assert [stored.text for stored in await stored_messages(database) if stored.role == "user"] == [
-        "one",
-        "three",
-        "two",
-    ]
-    assert following.finished
 
 
 async def test_what_the_engine_refuses_is_read_as_its_sentence(database: Database) -> None:
@@ -217,24 +176,3 @@ async def test_the_note_in_a_chinese_conversation_is_chinese(database: Database)
         reply = FakeReply()
         await answering.respond(message("你好 " * 10), reply)
     assert "最早的 2 条消息" in reply.text
-
-
-async def test_a_message_may_be_a_command(database: Database) -> None:
-    engine = FakeEngine("Hello.", "Who?")
-    answering = responder(engine, database, run_command=Commands(engine, database).run)
-    await answering.respond(message("I am Ada"), FakeReply())
-    for text, begins in (("/reset", "Done"), ("!help", "I am Parley")):
-        reply = FakeReply()
-        await answering.respond(message(text), reply)
-        assert reply.text.startswith(begins)
-        assert reply.finished
-    await answering.respond(message("reset"), FakeReply())
-    assert engine.requests[1].messages[1:] == (ChatMessage("user", "reset", name="Ada"),)
-
-
-async def test_a_command_in_a_thread_of_others_is_some_other_bots(database: Database) -> None:
-    thread = ConversationKey("slack", "team", "general", "17.1")
-    engine, reply = FakeEngine(), FakeReply()
-    answering = responder(engine, database, run_command=Commands(engine, database).run)
-    await answering.respond(message("!help", conversation=thread, via="thread"), reply)
-    assert not reply.started.is_set()

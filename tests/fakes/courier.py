@@ -31,6 +31,8 @@ class FakeCourier:
         self.after_posting: deque[DeliveryFailed | None] = deque()
         """What the next posts fail with although they are applied."""
         self.calls: list[str] = []
+        self.may_read = asyncio.Event()
+        self.may_read.set()
         self._limit, self._room = limit, room
         self._changed = asyncio.Condition()
 
@@ -74,6 +76,7 @@ class FakeCourier:
 
     async def read_history(self, place: ConversationKey, private: bool, after: str) -> HistoryPage:
         await self._note("history")
+        await self.may_read.wait()
         said = [
             said for said in self.history if said.conversation == place and int(said.message_id) > int(after)
         ]

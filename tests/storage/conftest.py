@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import delete, make_url
 
 from storage.database import Database, migrate
-from storage.tables import Account, Workspace
+from storage.tables import Account, Identify, Inbox, Lease, Scan, Workspace
 
 SERVER = os.environ.get("PARLEY_TEST_POSTGRES", "")
 
@@ -99,6 +99,6 @@ async def database(migrated_url: str) -> AsyncIterator[Database]:
     yield database
     if migrated_url.startswith("postgresql"):
         async with database.transaction() as tx:
-            await tx.execute(delete(Account))
-            await tx.execute(delete(Workspace))  # with all that was said there
+            for table in (Inbox, Lease, Scan, Identify, Account, Workspace):  # with all that was said there
+                await tx.execute(delete(table))
     await database.close()

@@ -362,7 +362,7 @@ class Delivery(RuleBasedStateMachine):
             found = self.platform.post(claim.received.channel, nonce, part.body, question, self.outcome)
         except PermissionError:
             if part.attempts <= 1 and part.state == "pending":
-                self.write(lambda tx: mark_pending(tx, claim, part, "Too many posts.", None))
+                self.write(lambda tx: mark_pending(tx, claim, part, "Too many posts."))
             yield
             return
         yield

@@ -1,12 +1,12 @@
 """What comes in is stored once, claimed by one process at a time, and in order, the same on both databases."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage import tables
@@ -22,7 +22,6 @@ from storage.inbox import (
     close_received,
     count_received,
     edit_received,
-    forget_token,
     guard,
     is_any_due,
     record_decision,
@@ -37,17 +36,6 @@ from tests.storage.test_conversations import say, talk
 NOON = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 LEASE = 60.0
 DISCORD: tuple[tables.Platform, ...] = ("discord",)
-
-DELIVERY = (tables.Inbox, tables.Lease, tables.Scan, tables.Identify)
-
-
-@pytest.fixture(autouse=True)
-async def emptied(database: Database) -> AsyncIterator[None]:
-    """PostgreSQL's database is the next test's, too."""
-    yield
-    async with database.transaction() as tx:
-        for table in DELIVERY:
-            await tx.execute(delete(table))
 
 
 def later(seconds: float) -> datetime:
@@ -313,7 +301,6 @@ async def test_an_expired_lease_is_taken_over_and_the_old_holder_writes_nothing_
         lambda tx: release_claim(tx, old),
         lambda tx: record_decision(tx, old, "answer"),
         lambda tx: close_received(tx, old, "done"),
-        lambda tx: forget_token(tx, old),
         lambda tx: guard(tx, old),
         lambda tx: add_preview(tx, old, 0, "An ans", NOON),
         lambda tx: commit_answer(tx, old, ["No."], decision="answer", answer_id=None, shown={}),
@@ -409,14 +396,6 @@ async def test_a_closed_row_forgets_who_said_what_and_the_token(database: Databa
     with pytest.raises(ClaimLost):
         await close(database, claimed)
     assert not await add(database)
-
-
-async def test_a_token_that_is_no_longer_taken_is_forgotten(database: Database) -> None:
-    await add(database, replace(received(), token="t"))
-    claimed = await claim(database)
-    async with database.transaction() as tx:
-        await forget_token(tx, claimed)
-    assert (await row(database)).token is None
 
 
 async def test_decisions_are_counted(database: Database) -> None:

@@ -5,9 +5,7 @@ from datetime import datetime, timedelta
 
 from storage.database import Database
 from storage.leases import count_identifies, give_back_lease, record_identify, take_lease
-from tests.storage.test_inbox import NOON, emptied, later
-
-__all__ = ["emptied"]
+from tests.storage.test_inbox import NOON, later
 
 DAY = timedelta(days=1)
 

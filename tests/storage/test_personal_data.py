@@ -12,9 +12,7 @@ from storage.database import Database
 from storage.inbox import add_received, cancel_received, close_received, record_decision
 from storage.outbox import commit_answer, conclude_answer
 from tests.storage.test_conversations import answer, person, say, talk
-from tests.storage.test_inbox import NOON, claim_in, emptied, received
-
-__all__ = ["emptied"]
+from tests.storage.test_inbox import NOON, claim_in, received
 
 WITHOUT_PERSONAL_DATA = {
     "workspaces",  # the platform's id of a community

@@ -9,9 +9,7 @@ import pytest
 from storage.database import Database
 from storage.inbox import add_received
 from storage.scans import Watermark, add_scan, advance_scan, list_scans
-from tests.storage.test_inbox import NOON, add, emptied, later, received, rows
-
-__all__ = ["emptied"]
+from tests.storage.test_inbox import NOON, add, later, received, rows
 
 
 async def look_at(

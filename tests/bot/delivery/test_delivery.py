@@ -271,3 +271,36 @@ async def test_what_was_answered_after_a_backup_was_made_is_not_answered_again(d
         rows = await all_closed(database)
     assert courier.texts == ["Answered in the lost time.", "Now."]
     assert [row.decision for row in rows] == ["answer", "answer"]
+
+
+async def test_a_connection_that_is_superseded_while_its_history_is_read_answers_nothing(
+    database: Database,
+) -> None:
+    desk, courier = delivery(FakeEngine("Hello."), database), FakeCourier()
+    await desk.watch([(CHANNEL, False, "1")])
+    courier.may_read.clear()
+    async with at_work(desk):
+        earlier = asyncio.create_task(desk.connected(courier))
+        await courier.wait_for("history")
+        desk.connecting("discord")
+        courier.may_read.set()
+        await earlier
+        await desk.receive(said("hi"))
+        assert courier.texts == []
+        assert (await inbox(database))[0].state == "new"
+        await desk.connected(courier)
+        await all_closed(database)
+    assert courier.texts == ["Hello."]
+
+
+async def test_what_was_decided_holds_for_the_next_try_however_late_it_comes(database: Database) -> None:
+    engine, courier = FakeEngine(Answer("Half an ", asyncio.Event())), FakeCourier()
+    async with at_work(desk := delivery(engine, database)):
+        await desk.connected(courier)
+        await desk.receive(said("hi"))
+        await courier.wait_for("posted")
+    engine.queue("A late answer.")
+    async with at_work(later := delivery(engine, database, answer_window=timedelta(0))):
+        await later.connected(courier)
+        (row,) = await all_closed(database)
+    assert (row.decision, courier.texts) == ("answer", ["A late answer."])

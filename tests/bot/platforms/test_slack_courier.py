@@ -20,7 +20,7 @@ from bot.platforms.slack_commands import read_command
 from bot.platforms.slack_courier import SlackCourier, quote
 from bot.platforms.slack_incoming import People
 from bot.platforms.slack_login import Workspace, log_in
-from bot.platforms.slack_private import PRIVATELY
+from bot.platforms.slack_private import CUT, PRIVATELY
 from tests.fakes.slack_server import FakeSlack
 
 NONCE = "0123456789abcdef01234567"
@@ -264,15 +264,15 @@ async def test_a_preview_is_never_told_privately(slack: FakeSlack, courier: Slac
     assert private_texts(slack) == []
 
 
-async def test_a_response_url_that_was_used_up_refuses(
+async def test_what_a_response_url_no_longer_takes_is_left_out_and_told(
     slack: FakeSlack, courier: SlackCourier, ada: str
 ) -> None:
     question = await command(slack, slack.add_channel("far", bot_inside=False), ada)
     previous = None
-    for part in range(5):
-        previous = await courier.post(post_of(question, "more", part, previous))
-    with pytest.raises(Refused, match="used_url"):
-        await courier.post(post_of(question, "more", 5, previous))
+    for part in range(7):
+        post = replace(post_of(question, "more", part, previous), last=part == 6)
+        previous = await courier.post(post)
+    assert private_texts(slack) == [f"{PRIVATELY}\n\nmore", "more", "more", "more", f"more\n\n{CUT}"]
 
 
 async def test_a_private_answer_that_may_have_been_told_counts_as_told(
@@ -454,7 +454,7 @@ def question_in(channel: str) -> IncomingMessage:
 def lonely_courier(url: str, timeout: int = 30) -> SlackCourier:
     """A courier for a place where there is no Slack."""
     client = AsyncWebClient("xoxb-token", url, timeout=timeout, retry_handlers=[])
-    api = SlackApi(client, client, client)
+    api = SlackApi(client, client)
     return SlackCourier(api, Workspace("T1", "U0", "B0"), People(client), settle_seconds=0)
 
 
