@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser = _parser()
         parser.set_defaults(**QUICK)
         options = parser.parse_args(arguments)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the figures
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the bot is a child that must not be left behind
     sums = asyncio.run(measure(options))
     told = {name: total and total.as_json() for name, total in sums.items()}
