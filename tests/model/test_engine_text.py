@@ -32,7 +32,8 @@ def stream(tokens: list[int], stops: tuple[str, ...] = ()) -> tuple[list[str], b
 
 
 def encode(text: str) -> list[int]:
-    tokens: list[int] = tokenizer().encode(text, add_special_tokens=False)
+    """As words: what looks like a special token is no token here, for those are never shown."""
+    tokens: list[int] = tokenizer().encode(text, add_special_tokens=False, split_special_tokens=True)
     return tokens
 
 
