@@ -40,8 +40,9 @@ from model.checkpoint import open_checkpoint
 from model.hardware import compute_threads, inspect_hardware
 
 PARLEY, GENERATE, CONTINUOUS, LLAMACPP = "parley", "generate", "continuous", "llamacpp"
-SPIN = {"GOMP_SPINCOUNT": "20000"}
-"""What the `parley` command sets before torch is imported; transformers gets it, too. llama.cpp goes as it comes."""
+SPIN = {"GOMP_SPINCOUNT": "20000", "OPENBLAS_NUM_THREADS": "1"}
+"""What the `parley` command sets before torch and numpy are imported; transformers gets it, too. llama.cpp goes as it
+comes."""
 PREFETCH_MARGIN = 2.0
 """Times what the history takes: how long a person is given to type."""
 

@@ -1,15 +1,17 @@
 """Parley in the engine benchmark: through the `Engine` seam, as the bot calls it."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 
 import torch
-from transformers import PreTrainedModel
 
 from benchmarks.engine_peer import Interruption, PeerSettings, Prompt, Stream, seconds_since
+from model.checkpoint import Checkpoint, open_checkpoint
 from model.engine.local import LocalEngine
-from model.loading import load_model
+from model.hardware import BYTES_PER_PARAMETER
+from model.opening import open_model
 from model.request import GenerationRequest, SamplingParams
 
 WITHOUT_END = 100_000
@@ -18,10 +20,12 @@ WITHOUT_END = 100_000
 
 class ParleyPeer:
     def __init__(self, settings: PeerSettings) -> None:
-        self._loaded = load_model(str(settings.folder), device=settings.device)
+        self._loaded = open_model(str(settings.folder), device=settings.device)
+        self._device = torch.device(self._loaded.device)
+        self._dtype: torch.dtype = getattr(torch, self._loaded.dtype)
         self._threads = settings.threads
         self._context = settings.context_tokens
-        self._head = _weights_of_a_step(self._loaded.model)
+        self._cost = _cost_of_a_token(open_checkpoint(str(settings.folder)), self._loaded.dtype)
         self._engine = LocalEngine(
             self._loaded,
             context_tokens=settings.context_tokens,
@@ -31,8 +35,9 @@ class ParleyPeer:
         self._known: set[tuple[int, ...]] = set()
 
     def describe(self) -> dict[str, object]:
-        weights, computed = self._head
+        weights, computed = self._cost
         return {
+            "way": type(self._loaded).__name__,
             "dtype": self._loaded.dtype,
             "device": self._loaded.device,
             "parameters": self._loaded.parameters,
@@ -60,19 +65,16 @@ class ParleyPeer:
 
     def bandwidth(self, megabytes: int) -> float:
         """Bytes a second at which this many threads read memory that no cache holds; the best of some rounds."""
-        device: torch.device = self._loaded.model.device
         torch.set_num_threads(self._threads)
-        block = torch.ones(megabytes * 2**20 // 4, dtype=torch.float32, device=device)
-        return block.nbytes / min(_timed(lambda: block.sum(), device) for _ in range(6))
+        block = torch.ones(megabytes * 2**20 // 4, dtype=torch.float32, device=self._device)
+        return block.nbytes / min(_timed(lambda: block.sum(), self._device) for _ in range(6))
 
     def matrix_rate(self, size: int) -> float:
         """Floating-point operations a second of one large matrix product in the model's dtype."""
-        device: torch.device = self._loaded.model.device
         torch.set_num_threads(self._threads)
-        dtype = self._loaded.model.dtype
-        left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+        left, right = (torch.randn(size, size, dtype=self._dtype, device=self._device) for _ in range(2))
         with torch.inference_mode():
-            return 2 * size**3 / min(_timed(lambda: left @ right, device) for _ in range(4))
+            return 2 * size**3 / min(_timed(lambda: left @ right, self._device) for _ in range(4))
 
     def close(self) -> None:
         asyncio.run(self._engine.close())
@@ -141,17 +143,20 @@ def _request(prompt: Prompt, new_tokens: int, least: int, conversation: str) -> 
     return GenerationRequest(prompt.messages, sampling, conversation=conversation)
 
 
-def _weights_of_a_step(model: PreTrainedModel) -> tuple[int, int]:
+def _cost_of_a_token(checkpoint: Checkpoint, dtype: str) -> tuple[int, int]:
     """Bytes that one decode step reads, and the floating-point operations that a token costs in its products.
 
-    An embedding that is not also the head is a look-up of one row.
+    An embedding that is not also the head is a look-up of one row; a prompt needs the head for its last token only.
     """
-    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    embedding = model.get_input_embeddings().weight
-    read = sum(weight.nbytes for weight in model.parameters()) - (0 if tied else embedding.nbytes)
-    layers = sum(weight.numel() for weight in model.parameters() if weight.ndim > 1)
-    looked_up = embedding.numel() * (1 if tied else 2)  # a prompt needs the head for its last token only
-    return read, 2 * (layers - looked_up)
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    embedding = math.prod(next(shape for name, shape in shapes.items() if name.endswith(_EMBEDDINGS)))
+    tied = "lm_head.weight" not in shapes
+    read = sum(map(math.prod, shapes.values())) - (0 if tied else embedding)
+    layers = sum(math.prod(shape) for shape in shapes.values() if len(shape) > 1)
+    return read * BYTES_PER_PARAMETER[dtype], 2 * (layers - embedding * (1 if tied else 2))
+
+
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
 
 
 def _timed(compute: Callable[[], torch.Tensor], device: torch.device) -> float:

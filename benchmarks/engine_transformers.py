@@ -18,7 +18,8 @@ from transformers.utils import logging
 
 from benchmarks.engine_peer import PeerSettings, Prompt, Stream, seconds_since
 from model.checkpoint import open_checkpoint
-from model.loading import DTYPES, choose_device, choose_dtype
+from model.fitting import choose_device, choose_dtype
+from model.loading import DTYPES
 
 WITHOUT_PROGRESS = 120.0
 """Seconds without a token after which continuous batching is given up."""

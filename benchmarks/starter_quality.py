@@ -131,12 +131,13 @@ async def _open_and_ask(
 
 
 def _open_engine(model: str, *, max_waiting: int) -> Engine:
-    from model.engine.local import LocalEngine  # torch takes seconds to import: --help need not pay
-    from model.loading import load_model
+    from model.opening import open_engine  # what the model needs takes time to import: --help need not pay
 
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    return LocalEngine(
-        load_model(model, device=defaults["device"], dtype=defaults["dtype"]),
+    return open_engine(
+        model,
+        device=defaults["device"],
+        dtype=defaults["dtype"],
         context_tokens=defaults["context_tokens"],
         max_running=defaults["parallel_replies"],
         max_waiting=max_waiting,

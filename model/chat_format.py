@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from model.errors import BadRequest, ModelUnusable
 from model.request import ChatMessage
 from model.speakers import LABELS, Turn, alternate, guard, label_of, whole_characters
+from model.tokenizer import Tokenizer
 
 Span = tuple[int, int]
 
@@ -47,7 +47,7 @@ class ChatFormat:
     What people wrote never becomes a control token: `<|im_end|>` in a message is spelled in characters.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         """Learn what the tokenizer's template accepts. Raises `ModelUnusable` if it renders nothing."""
         self._tokenizer = tokenizer
         self._name = str(tokenizer.name_or_path) or "the tokenizer"
@@ -341,12 +341,12 @@ def _trimmed(content: str) -> tuple[str, str, str]:
     return left, core, right
 
 
-def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
+def _plain_template(tokenizer: Tokenizer) -> str:
     begins = tokenizer.encode("") == [tokenizer.bos_token_id]
     return "{{ bos_token }}" + PLAIN_TEMPLATE if begins else PLAIN_TEMPLATE
 
 
-def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> dict[str, int]:
+def _control_tokens(tokenizer: Tokenizer, template: str) -> dict[str, int]:
     """Special tokens, and added ones that the template writes (Qwen3's `<think>`); the longest first."""
     tokens = {
         added.content: int(token)

@@ -9,16 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from model.errors import ModelNotFound, ModelUnusable
 
 STARTER = "starter"
@@ -128,6 +118,16 @@ def read_checkpoint(name: str, folder: Path) -> Checkpoint:
 
 def _fetch(source: str, *, token: str | None, revision: str | None, endpoint: str | None) -> Path:
     """The hub's files in the local cache. What is cached is used when the hub cannot be reached."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     at = f" at revision {revision}" if revision else ""
     try:
         return Path(

@@ -3,20 +3,20 @@
 Knows no scores: a `Matcher` tells which tokens may come next.
 """
 
+from copy import copy
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLTokenizer
-from llguidance.hf import from_tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from model.errors import BadRequest
 from model.request import Constraint
+from model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
     from llguidance._lib import JsonCompileOptions
 
 COMPILED_KEPT = 64
@@ -33,7 +33,7 @@ _JSON_STYLE: "JsonCompileOptions" = {
 class Matcher:
     """How far a reply has come within its constraint."""
 
-    def __init__(self, matcher: LLMatcher, constraint: Constraint) -> None:
+    def __init__(self, matcher: "LLMatcher", constraint: Constraint) -> None:
         self._matcher = matcher
         self._constraint = constraint
 
@@ -65,7 +65,7 @@ class Matcher:
         self._matcher.consume_token(token)
 
 
-def compile_constraint(constraint: Constraint, tokenizer: PreTrainedTokenizerBase) -> Matcher:
+def compile_constraint(constraint: Constraint, tokenizer: Tokenizer) -> Matcher:
     """A new `Matcher` at its start. Takes milliseconds, the first of a tokenizer up to seconds: not for an event loop.
 
     Raises `BadRequest` with the constraint and the reason where it cannot be compiled.
@@ -78,11 +78,13 @@ def compile_constraint(constraint: Constraint, tokenizer: PreTrainedTokenizerBas
 
 
 class _Compiler:
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer: LLTokenizer = _wrap(tokenizer)
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = _wrap(tokenizer)
         self._compiled: dict[Constraint, LLMatcher] = {}
 
     def compile(self, constraint: Constraint) -> Matcher:
+        from llguidance import LLMatcher
+
         compiled = self._compiled.get(constraint)
         if compiled is None:
             compiled = LLMatcher(self._tokenizer, _grammar(constraint), log_level=0)
@@ -94,18 +96,31 @@ class _Compiler:
         return Matcher(compiled.deep_copy(), constraint)
 
 
-_known: WeakKeyDictionary[PreTrainedTokenizerBase, _Compiler] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Tokenizer, _Compiler] = WeakKeyDictionary()
 _lock = Lock()
 
 
-def _wrap(tokenizer: PreTrainedTokenizerBase) -> LLTokenizer:
+def _wrap(tokenizer: Tokenizer) -> "LLTokenizer":
+    """From the description that the tokenizers library itself writes; the library is imported when first needed."""
+    from llguidance import LLTokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise BadRequest(
+            "This model's tokenizer cannot serve constraints: Only fast tokenizers are supported."
+        )
+    plain = copy(backend)
+    plain.no_padding()
+    plain.no_truncation()
     try:
-        return from_tokenizer(tokenizer)
+        return LLTokenizer(plain.to_str(), eos_token=tokenizer.eos_token_id)
     except ValueError as error:
         raise BadRequest(f"This model's tokenizer cannot serve constraints: {error}.") from error
 
 
 def _grammar(constraint: Constraint) -> str:
+    from llguidance import LLMatcher
+
     if constraint.kind == "regex":
         return LLMatcher.grammar_from_regex(constraint.text)
     if constraint.kind == "grammar":

@@ -1,13 +1,12 @@
 """A folder or a hub id becomes a model in memory, whole and on the right device, or a sentence says why not."""
 
 import inspect
-import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -24,24 +23,18 @@ from transformers.utils import logging as transformers_logging
 
 from model.chat_format import ChatFormat
 from model.checkpoint import Checkpoint, open_checkpoint
-from model.errors import BadRequest, ModelUnusable
-from model.hardware import WEIGHTS_SHARE, Device, inspect_hardware, largest_model, one_thread
-from model.request import SamplingParams
+from model.errors import ModelUnusable
+from model.fitting import billions, check_memory, choose_device, choose_dtype, recommended_sampling
+from model.hardware import Device, one_thread, torch_computing
 
-log = logging.getLogger(__name__)
-
-BFLOAT16_PAYS_FROM = 30_000_000
-"""Parameters. On a processor with AMX, smaller models decode faster in float32; larger ones prefill 3 to 6 times
-faster in bfloat16, and decode no slower."""
+if TYPE_CHECKING:
+    from model.engine.served import Opened, Quantisation
 
 FALLBACK_CONTEXT = 32_768
 """Tokens, for a model that states no limit (a state-space model has none)."""
 
 _WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """How the classes are named whose checkpoints hold a head that writes; a model that also sees is among the last."""
-
-RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
-"""What a generation_config.json may say about sampling that is followed."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,6 +65,30 @@ class LoadedModel:
             own if isinstance(own, list) else [] if own is None else [own]
         )
 
+    @property
+    def vocabulary(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def open_runner(
+        self, *, context_tokens: int, max_running: int, cache_bytes: int | None, quantise: "Quantisation"
+    ) -> "Opened":
+        """As `ServedModel`. Modules of the model are replaced by faster ones."""
+        from model.engine.trial import prepare  # the engine knows this module
+
+        return prepare(
+            self,
+            context_tokens=context_tokens,
+            max_running=max_running,
+            cache_bytes=cache_bytes,
+            quantise=quantise,
+        )
+
+    def computing(self) -> AbstractContextManager[None]:
+        return torch_computing(self.device, self.parameters)
+
+    def in_full(self) -> "LoadedModel":
+        return self
+
 
 def load_model(
     source: str,
@@ -86,12 +103,18 @@ def load_model(
     `device` is "auto", "cpu", "mps", "cuda" or "cuda:1"; `dtype` "auto", "float32", "bfloat16" or "float16".
     Raises `ModelNotFound` and `ModelUnusable`, whose messages name what is wrong.
     """
+    return load_checkpoint(
+        open_checkpoint(source, token=token, revision=revision), device=device, dtype=dtype
+    )
+
+
+def load_checkpoint(checkpoint: Checkpoint, *, device: str = "auto", dtype: str = "auto") -> LoadedModel:
+    """As `load_model`, what is open already."""
     target = choose_device(device)
-    checkpoint = open_checkpoint(source, token=token, revision=revision)
     chosen = choose_dtype(dtype, target, checkpoint)
     with _quiet_transformers(), one_thread():
         config = _load_config(checkpoint)
-        tokenizer = _load_tokenizer(checkpoint)
+        tokenizer = load_tokenizer(checkpoint)
         _check_vocabulary(checkpoint, config, tokenizer)
         check_memory(checkpoint, target, chosen)
         model = _load_weights(checkpoint, config, target, chosen)
@@ -107,31 +130,6 @@ def load_model(
         parameters=model.num_parameters(),
         sampling_defaults=recommended_sampling(checkpoint),
     )
-
-
-def choose_device(wanted: str) -> Device:
-    """The device called `wanted`; "auto" is the first CUDA device, else MPS, else the processor."""
-    devices = inspect_hardware().devices
-    if wanted == "auto":
-        return devices[0]
-    for device in devices:
-        if wanted in (device.name, device.kind):
-            return device
-    names = ", ".join(device.name for device in devices)
-    raise ModelUnusable(f"There is no device {wanted!r} here; there is {names}.")
-
-
-def choose_dtype(wanted: str, device: Device, checkpoint: Checkpoint) -> str:
-    """The name of the dtype that suits the device, or the one that was asked for."""
-    if wanted in DTYPES:
-        return wanted
-    if wanted != "auto":
-        raise ModelUnusable(f"There is no dtype {wanted!r}; there are auto, {', '.join(DTYPES)}.")
-    if device.kind == "cpu":
-        halved = checkpoint.dtype in ("BF16", "F16")
-        pays = checkpoint.parameters >= BFLOAT16_PAYS_FROM
-        return "bfloat16" if device.native_bfloat16 and halved and pays else "float32"
-    return "bfloat16" if device.native_bfloat16 else "float16"
 
 
 def _load_config(checkpoint: Checkpoint) -> PretrainedConfig:
@@ -152,7 +150,7 @@ def _load_config(checkpoint: Checkpoint) -> PretrainedConfig:
     return config
 
 
-def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.folder, trust_remote_code=False, local_files_only=True
@@ -165,28 +163,6 @@ def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def recommended_sampling(checkpoint: Checkpoint) -> tuple[tuple[str, float], ...]:
-    """The sampling that the model's makers found good. What this engine would refuse is left out, and logged."""
-    path = checkpoint.folder / "generation_config.json"
-    try:
-        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        log.warning("%s has an unreadable generation_config.json: %s", checkpoint.name, error)
-        return ()
-    if not isinstance(told, dict) or told.get("do_sample") is False:
-        return ()  # the values beside it are of no effect
-    recommended = []
-    for name in RECOMMENDED:
-        if told.get(name) is not None:
-            try:
-                SamplingParams.from_mapping({name: told[name]})
-            except BadRequest as error:
-                log.warning("%s recommends a sampling that is left out: %s", checkpoint.name, error)
-            else:
-                recommended.append((name, told[name]))
-    return tuple(recommended)
-
-
 def _check_vocabulary(
     checkpoint: Checkpoint, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -195,18 +171,6 @@ def _check_vocabulary(
         raise ModelUnusable(
             f"The tokenizer of {checkpoint.name} has {len(tokenizer):,} tokens, but the model knows only {rows:,}."
         )
-
-
-def check_memory(checkpoint: Checkpoint, device: Device, dtype: str) -> None:
-    """Say before the loading what would fail, or swap for minutes, in it."""
-    if device.memory_free is None or checkpoint.parameters <= largest_model(device.memory_free, dtype):
-        return
-    fits = largest_model(device.memory_free, dtype)
-    raise ModelUnusable(
-        f"{checkpoint.name} has {_billions(checkpoint.parameters)} parameters. {device.description} has "
-        f"{device.memory_free / 2**30:.1f} GiB of memory free, where {_billions(fits)} fit in {dtype} "
-        f"({1 - WEIGHTS_SHARE:.0%} is kept for conversations)."
-    )
 
 
 def _load_weights(
@@ -271,7 +235,7 @@ def _numberless(name: str) -> str:
 
 def _out_of_memory(checkpoint: Checkpoint, device: Device, dtype: str) -> ModelUnusable:
     return ModelUnusable(
-        f"{checkpoint.name} with {_billions(checkpoint.parameters)} parameters in {dtype} does not fit into the "
+        f"{checkpoint.name} with {billions(checkpoint.parameters)} parameters in {dtype} does not fit into the "
         f"memory of {device.name} ({device.description}). A smaller model will."
     )
 
@@ -279,10 +243,6 @@ def _out_of_memory(checkpoint: Checkpoint, device: Device, dtype: str) -> ModelU
 def _context_tokens(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     stated = getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
     return int(stated) if stated < 10**9 else FALLBACK_CONTEXT  # tokenizers say 10**30 for "not stated"
-
-
-def _billions(parameters: int) -> str:
-    return f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.1f}M"
 
 
 def _first_sentence(error: Exception) -> str:

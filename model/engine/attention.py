@@ -1,44 +1,26 @@
-"""Attention over the KV cache for one flattened row of tokens of many sequences, through transformers' interface.
+"""Attention over the KV cache for one flattened row of tokens of many sequences, in torch.
 
 Source: scaled dot-product attention (Vaswani et al., 2017); grouped queries (Ainslie et al., 2023); sliding windows
 (Beltagy et al., 2020). Knows no requests and no weights.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
-from model.engine.kv_cache import KVCache, Slot
+from model.engine.kv_cache import KVCache
+from model.engine.row import Piece
 
-NAME = "parley"
 SIMILAR = 256
 """Sequences of one group differ by no more tokens: each pays for the longest."""
 BY_HEAD_FROM = 16_384
 """Scores of one head above which a processor is faster with one matrix product a head than with torch's kernel."""
 BLOCK = 128
 """New tokens whose scores are computed together: few enough that they stay in the processor's cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Places `start` to `end` of the row belong to `slot`, behind the `past` tokens that it holds."""
-
-    slot: Slot
-    start: int
-    end: int
-    past: int
-
-    @property
-    def total(self) -> int:
-        return self.past + self.end - self.start
 
 
 class Layout:
@@ -135,42 +117,7 @@ def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
 
 
-_current = threading.local()
-
-
-@contextmanager
-def laid_out(layout: Layout) -> Iterator[None]:
-    """`layout` is what the forward passes of this thread attend by."""
-    _current.layout = layout
-    try:
-        yield
-    finally:
-        del _current.layout
-
-
-def attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """As transformers' attention functions: 1 x heads x row x size in, 1 x row x heads x size out."""
-    layout: Layout = _current.layout
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    rows = Rows(layer, query[0], key[0], value[0], scaling, sliding_window, softcap)
-    parts = [
-        *(_attend_group(layout.cache, group, rows) for group in layout.groups),
-        *(_attend_piece(layout, piece, rows) for piece in layout.longer),
-    ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
-
-
-class Rows(NamedTuple):
+class Asked(NamedTuple):
     """What one layer asks for: tensors of heads x row x size, and how it weighs them."""
 
     layer: int
@@ -182,55 +129,64 @@ class Rows(NamedTuple):
     softcap: float | None
 
 
-def _attend_group(cache: KVCache, group: Group, rows: Rows) -> Tensor:
+def attend(layout: Layout, asked: Asked) -> Tensor:
+    """Row x heads x size: what each token of the row found among those that it sees."""
+    parts = [
+        *(_attend_group(layout.cache, group, asked) for group in layout.groups),
+        *(_attend_piece(layout, piece, asked) for piece in layout.longer),
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _attend_group(cache: KVCache, group: Group, asked: Asked) -> Tensor:
     """One new token each. The query heads that share keys stand as rows of one query: no keys are repeated."""
-    members, heads = len(group), rows.queries.shape[0]
+    members, heads = len(group), asked.queries.shape[0]
     place = group.rows
     pool_keys, pool_values = cache.write_each(
-        rows.layer, group.slots, group.places, rows.keys[:, place], rows.values[:, place]
+        asked.layer, group.slots, group.places, asked.keys[:, place], asked.values[:, place]
     )
-    seen = slice(group.begin(rows.window), group.total)
+    seen = slice(group.begin(asked.window), group.total)
     slots = slice(group.first, group.last + 1)
     out = _weigh(
-        rows.queries[:, place]
+        asked.queries[:, place]
         .transpose(0, 1)
-        .reshape(members, pool_keys.shape[1], -1, rows.queries.shape[2]),
+        .reshape(members, pool_keys.shape[1], -1, asked.queries.shape[2]),
         pool_keys[slots, :, seen],
         pool_values[slots, :, seen],
-        group.mask(rows.window),
-        rows,
+        group.mask(asked.window),
+        asked,
     )
     return out.reshape(members, heads, -1)
 
 
-def _attend_piece(layout: Layout, piece: Piece, rows: Rows) -> Tensor:
+def _attend_piece(layout: Layout, piece: Piece, asked: Asked) -> Tensor:
     """Several new tokens of one sequence."""
     place = slice(piece.start, piece.end)
     keys, values = layout.cache.write(
-        rows.layer, piece.slot, piece.past, rows.keys[:, place], rows.values[:, place]
+        asked.layer, piece.slot, piece.past, asked.keys[:, place], asked.values[:, place]
     )
-    queries = rows.queries[:, place]
+    queries = asked.queries[:, place]
     new = piece.end - piece.start
-    if queries.device.type == "cpu" and new * piece.total >= BY_HEAD_FROM and rows.softcap is None:
-        return _weigh_by_head(layout, piece.past, queries, keys, values, rows)
-    mask = layout.causal_mask(piece.past, new, rows.window)
-    return _weigh(queries[None], keys[None], values[None], mask, rows)[0].transpose(0, 1)
+    if queries.device.type == "cpu" and new * piece.total >= BY_HEAD_FROM and asked.softcap is None:
+        return _weigh_by_head(layout, piece.past, queries, keys, values, asked)
+    mask = layout.causal_mask(piece.past, new, asked.window)
+    return _weigh(queries[None], keys[None], values[None], mask, asked)[0].transpose(0, 1)
 
 
 def _weigh_by_head(
-    layout: Layout, past: int, queries: Tensor, keys: Tensor, values: Tensor, rows: Rows
+    layout: Layout, past: int, queries: Tensor, keys: Tensor, values: Tensor, asked: Asked
 ) -> Tensor:
     """Block by block and head by head: what a block cannot see is not computed, and its scores stay in the cache."""
     heads, new, size = queries.shape
     shared = heads // keys.shape[0]
-    scaling = size**-0.5 if rows.scaling is None else rows.scaling
+    scaling = size**-0.5 if asked.scaling is None else asked.scaling
     attended = torch.empty(
         (new, keys.shape[0], shared, values.shape[2]), dtype=queries.dtype, device=queries.device
     )
     by_key = queries.reshape(keys.shape[0], shared, new, size)
     for start in range(0, new, BLOCK):
         end = min(start + BLOCK, new)
-        mask = layout.causal_mask(past + start, end - start, rows.window, repeat=shared)
+        mask = layout.causal_mask(past + start, end - start, asked.window, repeat=shared)
         for head in range(keys.shape[0]):
             block = by_key[head, :, start:end].reshape(-1, size)
             seen = keys[head, : past + end]
@@ -240,18 +196,15 @@ def _weigh_by_head(
     return attended.view(new, heads, -1)
 
 
-def _weigh(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, rows: Rows) -> Tensor:
+def _weigh(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, asked: Asked) -> Tensor:
     shared = queries.shape[1] // keys.shape[1]
-    if rows.softcap is None:
+    if asked.softcap is None:
         return scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, scale=rows.scaling, enable_gqa=shared > 1
+            queries, keys, values, attn_mask=mask, scale=asked.scaling, enable_gqa=shared > 1
         )
     # Gemma 2 bounds its scores, which torch's kernel does not.
     keys, values = keys.repeat_interleave(shared, 1), values.repeat_interleave(shared, 1)
-    scaling = queries.shape[-1] ** -0.5 if rows.scaling is None else rows.scaling
-    scores = torch.tanh(queries @ keys.transpose(2, 3) * (scaling / rows.softcap)) * rows.softcap
+    scaling = queries.shape[-1] ** -0.5 if asked.scaling is None else asked.scaling
+    scores = torch.tanh(queries @ keys.transpose(2, 3) * (scaling / asked.softcap)) * asked.softcap
     scores = scores if mask is None else scores + mask
     return scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
-
-
-AttentionInterface.register(NAME, attend)

@@ -1,4 +1,4 @@
-"""Keys and values of many sequences, in slots of one preallocated pool. Knows tokens and tensors, no requests.
+"""Keys and values of many sequences, in slots of one preallocated pool. Knows tokens and arrays, no requests.
 
 A slot that no sequence uses any more keeps what it computed: the next turn of that conversation goes on from there,
 and another conversation copies what it has in common (the system prompt). The least recently used goes first.
@@ -8,11 +8,14 @@ import itertools
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 WORTH_COPYING = 16
 """Tokens. A shorter common beginning is computed again as fast as it is copied."""
@@ -59,10 +62,12 @@ class KVCache:
         slot_tokens: int,
         budget_tokens: int,
         slots: int,
-        dtype: torch.dtype,
-        device: torch.device,
+        dtype: "torch.dtype | np.dtype[Any]",
+        device: "torch.device | None",
     ) -> None:
+        """Of torch's tensors on `device`, or of numpy's arrays where that is None."""
         self.budget_tokens = budget_tokens
+        self._most_tokens = slots * slot_tokens
         self._pool = Pool(slots=slots, tokens=slot_tokens, dtype=dtype, device=device)
         self._slots = [Slot(number, slot_tokens) for number in range(slots)]
         self._clock = itertools.count(1)
@@ -102,6 +107,8 @@ class KVCache:
 
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` more. Raises `OutOfSlots` when what runs leaves no room."""
+        if self._most_tokens + tokens <= self.budget_tokens:
+            return  # however full the slots are: to count takes longer
         while self.committed + tokens > self.budget_tokens:
             idle = [slot for slot in self._slots if not slot.used and slot.committed]
             if not idle:
@@ -115,16 +122,25 @@ class KVCache:
                 self._drop(slot)
 
     def write(
-        self, layer: int, slot: Slot, start: int, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, layer: int, slot: Slot, start: int, keys: "Tensor", values: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
         """Store `keys` and `values` (heads x new tokens x size) behind `start` tokens; views of all up to there."""
         return self._pool.write(layer, slot.number, start, keys, values)
 
     def write_each(
-        self, layer: int, slots: Tensor, places: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, layer: int, slots: "Tensor", places: "Tensor", keys: "Tensor", values: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
         """Store one token of each of `slots` (heads x slots x size) at its place; the layer's whole pool."""
         return self._pool.write_each(layer, slots, places, keys, values)
+
+    def make_layers(self, count: int, heads: int, size: int) -> None:
+        """Have the pools of all layers now; otherwise each is made when it is first written."""
+        for layer in range(count):
+            self._pool.make_layer(layer, heads, size, size)
+
+    def layer(self, number: int) -> tuple[Any, Any]:
+        """The whole pool of keys and of values, slots x heads x tokens x size, for whoever writes it himself."""
+        return self._pool.layers[number]
 
     @property
     def committed(self) -> int:
@@ -177,16 +193,20 @@ class Pool:
     On a processor the system commits their memory page by page as it is written, and takes it back when told.
     """
 
-    def __init__(self, *, slots: int, tokens: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, *, slots: int, tokens: int, dtype: "torch.dtype | np.dtype[Any]", device: "torch.device | None"
+    ) -> None:
         self._slots = slots
         self._tokens = tokens
         self._dtype = dtype
         self._device = device
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
-        self._maps: list[tuple[mmap.mmap, Tensor]] = []
-        """Memory maps, and the tensor in each."""
+        self.layers: dict[int, tuple[Any, Any]] = {}
+        self._maps: list[tuple[mmap.mmap, Any]] = []
+        """Memory maps, and the tensor or array in each."""
 
-    def write(self, layer: int, slot: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def write(
+        self, layer: int, slot: int, start: int, keys: "Tensor", values: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
         pool_keys, pool_values = self._layer(layer, keys, values)
         end = start + keys.shape[1]
         pool_keys[slot, :, start:end] = keys
@@ -194,8 +214,8 @@ class Pool:
         return pool_keys[slot, :, :end], pool_values[slot, :, :end]
 
     def write_each(
-        self, layer: int, slots: Tensor, places: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, layer: int, slots: "Tensor", places: "Tensor", keys: "Tensor", values: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
         pool_keys, pool_values = self._layer(layer, keys, values)
         pool_keys[slots, :, places] = keys.transpose(0, 1)
         pool_values[slots, :, places] = values.transpose(0, 1)
@@ -203,7 +223,7 @@ class Pool:
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         if tokens:
-            for pair in self._layers.values():
+            for pair in self.layers.values():
                 for tensor in pair:
                     tensor[target, :, :tokens] = tensor[source, :, :tokens]
 
@@ -222,20 +242,40 @@ class Pool:
 
     @property
     def bytes_per_token(self) -> int:
-        tensors = [tensor for pair in self._layers.values() for tensor in pair]
-        return sum(tensor.shape[1] * tensor.shape[3] for tensor in tensors) * self._dtype.itemsize
+        tensors = [tensor for pair in self.layers.values() for tensor in pair]
+        numbers: int = sum(tensor.shape[1] * tensor.shape[3] for tensor in tensors)
+        return numbers * self._dtype.itemsize
 
-    def _layer(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if layer not in self._layers:
-            self._layers[layer] = (self._allocate(keys), self._allocate(values))
-        return self._layers[layer]
+    def make_layer(self, layer: int, heads: int, key_size: int, value_size: int) -> None:
+        self.layers[layer] = (self._allocate(heads, key_size), self._allocate(heads, value_size))
 
-    def _allocate(self, like: Tensor) -> Tensor:
-        shape = (self._slots, like.shape[0], self._tokens, like.shape[2])
-        if self._device.type != "cpu" or not hasattr(mmap, "MADV_DONTNEED"):
-            return torch.zeros(shape, dtype=self._dtype, device=self._device)
-        size = int(np.prod(shape)) * self._dtype.itemsize
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        tensor = torch.frombuffer(memory, dtype=self._dtype).view(shape)
-        self._maps.append((memory, tensor))
-        return tensor
+    def _layer(self, layer: int, keys: "Tensor", values: "Tensor") -> "tuple[Tensor, Tensor]":
+        if layer not in self.layers:
+            self.make_layer(layer, keys.shape[0], keys.shape[2], values.shape[2])
+        return self.layers[layer]
+
+    def _allocate(self, heads: int, size: int) -> Any:
+        shape = (self._slots, heads, self._tokens, size)
+        elsewhere = self._device is not None and self._device.type != "cpu"
+        if elsewhere or not hasattr(mmap, "MADV_DONTNEED"):
+            return self._zeros(shape)
+        memory = mmap.mmap(
+            -1, int(np.prod(shape)) * self._dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )
+        array = self._view(memory).reshape(shape)
+        self._maps.append((memory, array))
+        return array
+
+    def _zeros(self, shape: tuple[int, ...]) -> Any:
+        if isinstance(self._dtype, np.dtype):
+            return np.zeros(shape, self._dtype)
+        import torch
+
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
+
+    def _view(self, memory: mmap.mmap) -> Any:
+        if isinstance(self._dtype, np.dtype):
+            return np.frombuffer(memory, self._dtype)
+        import torch
+
+        return torch.frombuffer(memory, dtype=self._dtype)

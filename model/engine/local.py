@@ -5,36 +5,30 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Messages
 from contextlib import suppress
-
-import torch
+from typing import TYPE_CHECKING
 
 from model.constraints import compile_constraint
-from model.engine.fused import fuse_small_ops
-from model.engine.linear import Quantisation, prepare_linears
-from model.engine.lora import Adapters
-from model.engine.memory import open_runner
 from model.engine.runner import Runner
 from model.engine.sampler import Sampler
 from model.engine.sequence import Sequence
+from model.engine.served import Opened, Quantisation, ServedModel
 from model.engine.text import ReplyText
 from model.engine.words import token_texts
 from model.engine.worker import Worker
 from model.errors import BadRequest, DeadlineExceeded, EngineError
-from model.hardware import compute_threads, one_thread
-from model.loading import LoadedModel
+from model.hardware import empty_device_caches
 from model.request import AdapterRef, ChatMessage, Delta, EngineHealth, GenerationRequest
 
-THREADS_PAY_FROM = 30_000_000
-"""Parameters. Threads of a smaller model wait for each other longer than they compute: on two busy cores, a model
-of 6M wrote 11 tokens a second with two threads, and 208 with one."""
+if TYPE_CHECKING:
+    from model.engine.lora import Adapters
 
 
 class LocalEngine:
-    """Serves one loaded model, whose modules it replaces by faster ones. White space before a reply is dropped."""
+    """Serves one model, which nobody else may use meanwhile. White space before a reply is dropped."""
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: ServedModel,
         *,
         context_tokens: int | None = None,
         max_running: int = 8,
@@ -50,29 +44,28 @@ class LocalEngine:
         """
         self._loaded = loaded
         self._context_tokens = min(context_tokens or loaded.context_tokens, loaded.context_tokens)
-        with one_thread():
-            prepare_linears(loaded.model, quantise=quantise)
-            fuse_small_ops(loaded.model)
-        self._adapters = Adapters(loaded.model, base_version=loaded.version)
+        self._cache_bytes = cache_bytes
+        self._quantise = quantise
+        self._max_running = max_running
+        opened = self._open(loaded)
+        self._adapters = opened.adapters
+        self._becoming_full = asyncio.Lock()
         self._keys: dict[str, str] = {}
         """Of each adapter by name, the key of the weights that serve it now."""
         self._words = token_texts(loaded.tokenizer)
-        with one_thread():
-            runner = runner or self._open_runner(max_running, cache_bytes)
         self._worker = Worker(
-            runner,
+            runner or opened.runner,
             max_running=max_running,
             max_waiting=max_waiting,
-            threads=_threads_for(loaded),
+            computing=loaded.computing,
         )
 
-    def _open_runner(self, max_running: int, cache_bytes: int | None) -> Runner:
-        return open_runner(
-            self._loaded,
-            self._adapters,
+    def _open(self, loaded: ServedModel) -> Opened:
+        return loaded.open_runner(
             context_tokens=self._context_tokens,
-            max_running=max_running,
-            cache_bytes=cache_bytes,
+            max_running=self._max_running,
+            cache_bytes=self._cache_bytes,
+            quantise=self._quantise,
         )
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
@@ -93,10 +86,23 @@ class LocalEngine:
 
     async def load_adapter(self, ref: AdapterRef) -> None:
         """Attach the adapter, or put new weights in its place; replies that are under way keep the old ones."""
-        adapter = await asyncio.to_thread(self._adapters.read, ref)
-        key = await asyncio.wrap_future(self._worker.call(lambda: self._adapters.add(adapter)))
+        adapters = await self._full_adapters()
+        adapter = await asyncio.to_thread(adapters.read, ref)
+        key = await asyncio.wrap_future(self._worker.call(lambda: adapters.add(adapter)))
         self._keys[ref.name] = key
         self._release_stale_adapters()
+
+    async def _full_adapters(self) -> "Adapters":
+        """A lean model becomes the full one with the first adapter; replies that are under way go on in it."""
+        async with self._becoming_full:
+            if self._adapters is None:
+                full = await asyncio.to_thread(self._loaded.in_full)
+                opened = await asyncio.to_thread(self._open, full)
+                assert opened.adapters is not None
+                move = self._worker.call(lambda: self._worker.move(opened.runner, full.computing))
+                await asyncio.wrap_future(move)
+                self._loaded, self._adapters = full, opened.adapters
+            return self._adapters
 
     async def health(self) -> EngineHealth:
         """Raises `EngineDied` with the reason when the engine has stopped or was closed."""
@@ -116,8 +122,7 @@ class LocalEngine:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._worker.close)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        empty_device_caches()
 
     async def _generate(self, request: GenerationRequest, *, called_at: float) -> AsyncGenerator[Delta, None]:
         self._worker.check_alive()
@@ -156,8 +161,7 @@ class LocalEngine:
             sampler=Sampler(
                 sampling,
                 prompt=prompt,
-                vocabulary=int(loaded.model.config.get_text_config().vocab_size),
-                device=loaded.model.device,
+                vocabulary=loaded.vocabulary,
                 stop_tokens=loaded.stop_token_ids,
                 words=self._words,
                 constraint=matcher,
@@ -180,10 +184,14 @@ class LocalEngine:
     def _release_stale_adapters(self) -> None:
         """Weights that others have taken the place of go with the last reply that began with them."""
 
+        adapters = self._adapters
+        if adapters is None:
+            return
+
         def release() -> None:
-            stale = set(self._adapters.keys) - set(self._keys.values()) - self._worker.adapters_in_use()
+            stale = set(adapters.keys) - set(self._keys.values()) - self._worker.adapters_in_use()
             for key in stale:
-                self._adapters.release(key)
+                adapters.release(key)
 
         with suppress(EngineError):
             self._worker.call(release)
@@ -197,10 +205,6 @@ class LocalEngine:
                 f"The conversation takes {len(prompt):,} tokens, but the context of {self._loaded.name} holds "
                 f"{self._context_tokens:,}, the reply included."
             )
-
-
-def _threads_for(loaded: LoadedModel) -> int:
-    return compute_threads() if loaded.device == "cpu" and loaded.parameters >= THREADS_PAY_FROM else 1
 
 
 def _deliver_to(inbox: asyncio.Queue[Delta | EngineError]) -> Callable[[Delta | EngineError], None]:

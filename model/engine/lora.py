@@ -23,7 +23,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from model.engine.linear import PackedLinear
+from model.engine.packed import PackedLinear
 from model.errors import BadRequest
 from model.request import AdapterRef
 

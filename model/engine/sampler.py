@@ -5,6 +5,7 @@ penalty (which transformers does not have), no_repeat_ngram_size, banned phrases
 `draw`. Only what some request of the batch asks for is computed.
 """
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn.functional import pad
 
 from model.constraints import Matcher
 from model.engine.draw import NO_TOKEN, Knobs, draw, pad_width
+from model.engine.runner import Scores
 from model.engine.words import PhraseTable, TokenTexts
 from model.errors import BadRequest
 from model.request import SamplingParams, TokenLogprobs
@@ -46,7 +46,6 @@ class Sampler:
         *,
         prompt: Sequence[int],
         vocabulary: int,
-        device: torch.device,
         stop_tokens: frozenset[int],
         words: TokenTexts | None = None,
         constraint: Matcher | None = None,
@@ -130,9 +129,9 @@ class Sampler:
         """The text of a stop token never shows."""
         return np.setdiff1d(np.concatenate(ids), self._stops) if ids else _NONE
 
-    def _fault(self, logits: torch.Tensor) -> BadRequest:
+    def _fault(self, logits: Scores) -> BadRequest:
         """Why nothing could be chosen from one row of scores."""
-        if torch.isfinite(logits.max()):
+        if math.isfinite(float(logits.max())):
             return BadRequest(
                 f"After {self._position:,} tokens of the reply no token is left that the constraint, banned_phrases, "
                 "no_repeat_ngram_size and min_tokens all allow."
@@ -143,12 +142,13 @@ class Sampler:
         )
 
 
-def choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[Choice | BadRequest]:
+def choose(samplers: Sequence[Sampler], logits: Scores) -> list[Choice | BadRequest]:
     """The next token of each request, from `logits` (requests x vocabulary), in one vectorised pass.
 
     A row that nothing can be chosen from gives a `BadRequest`, alone. `logits` stay as they are.
     """
-    scores, faults = _process(samplers, logits, on_host=logits.device.type == "cpu")
+    on_host = isinstance(logits, np.ndarray) or logits.device.type == "cpu"
+    scores, faults = _process(samplers, logits, on_host=on_host)
     drawn = draw(
         scores,
         [sampler._knobs for sampler in samplers],
@@ -170,23 +170,19 @@ def choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[Choice | B
 
 
 def _process(
-    samplers: Sequence[Sampler], logits: torch.Tensor, *, on_host: bool
-) -> tuple[torch.Tensor, dict[int, BadRequest]]:
-    """Scores that may be drawn from (requests x whole blocks, float32), and the rows whose constraint failed."""
+    samplers: Sequence[Sampler], logits: Scores, *, on_host: bool
+) -> tuple[Scores, dict[int, BadRequest]]:
+    """Scores that may be drawn from, and the rows whose constraint failed."""
     biased = [sampler for sampler in samplers if sampler._biased.size]
     penalised = [sampler for sampler in samplers if sampler._seen is not None]
     counted = [sampler for sampler in samplers if sampler._written is not None]
     banning = [sampler for sampler in samplers if sampler._bans]
     constrained = [sampler for sampler in samplers if sampler._constraint is not None]
     changes = biased or penalised or counted or banning or constrained
-    logits = logits.detach()
-    if not changes and all(sampler._knobs.temperature == 0 for sampler in samplers):
-        return logits.float(), {}
-    scores = logits.to(torch.float32, copy=bool(changes))
-    if missing := pad_width(logits.shape[-1]):
-        scores = pad(scores, (0, missing), value=-torch.inf)
-    elif not scores.is_contiguous():
-        scores = scores.contiguous()
+    untouched = not changes and all(sampler._knobs.temperature == 0 for sampler in samplers)
+    scores = _drawable(logits, copy=bool(changes), whole_blocks=not untouched)
+    if untouched:
+        return scores, {}
     edit = _Edit(samplers, scores, on_host=on_host)
     if biased:
         edit.bias()
@@ -199,18 +195,28 @@ def _process(
     return scores, edit.constrain(logits.shape[-1]) if constrained else {}
 
 
+def _drawable(logits: Scores, *, copy: bool, whole_blocks: bool) -> Scores:
+    """In float32, as `draw` takes them. With `copy`, `logits` stay as they are when the scores are changed."""
+    if isinstance(logits, np.ndarray):
+        make = np.array if copy else np.asarray
+        return make(logits, dtype=np.float32, order="C")
+    import torch
+
+    scores = logits.detach().to(torch.float32, copy=copy)
+    missing = pad_width(logits.shape[-1]) if whole_blocks else 0
+    return torch.nn.functional.pad(scores, (0, missing), value=-torch.inf) if missing else scores.contiguous()
+
+
 class _Edit:
     """Changes to single scores, in place. Places are collected on the host and moved at once.
 
     numpy's indexing and torch's read alike; on the processor numpy's takes a third of the time.
     """
 
-    def __init__(self, samplers: Sequence[Sampler], scores: torch.Tensor, *, on_host: bool) -> None:
+    def __init__(self, samplers: Sequence[Sampler], scores: Scores, *, on_host: bool) -> None:
         self._samplers = samplers
-        self._device = scores.device
         self._width = scores.shape[-1]
-        self._library: Any = np if on_host else torch
-        self._scores: Any = scores.numpy() if on_host else scores
+        self._scores = np.asarray(scores) if on_host else scores
         self._flat: Any = self._scores.reshape(-1)
 
     def bias(self) -> None:
@@ -226,7 +232,7 @@ class _Edit:
         if len(set(penalties)) > 1:
             penalty = self._moved(np.repeat(_float32(penalties), [len(tokens) for _, tokens in rows]))
         found = self._flat[places]
-        self._flat[places] = self._library.where(found < 0, found * penalty, found / penalty)
+        self._flat[places] = self._where(found < 0, found * penalty, found / penalty)
 
     def penalise_presence_and_frequency(self) -> None:
         rows: list[tuple[int, Ids]] = []
@@ -261,40 +267,43 @@ class _Edit:
         """Tokens of rows, as places in all scores."""
         return self._moved(np.concatenate([tokens + row * self._width for row, tokens in rows]))
 
+    def _where(self, condition: Any, yes: Any, no: Any) -> Any:
+        if isinstance(condition, np.ndarray):
+            return np.where(condition, yes, no)
+        import torch
+
+        return torch.where(condition, yes, no)
+
     def _moved(self, values: npt.NDArray[Any]) -> Any:
-        if self._library is np:
+        if isinstance(self._scores, np.ndarray):
             return values
-        return torch.from_numpy(values).to(self._device, non_blocking=True)
+        import torch
+
+        return torch.from_numpy(values).to(self._scores.device, non_blocking=True)
 
 
 def _float32(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
-def _add_logprobs(
-    choices: list[Choice | BadRequest], samplers: Sequence[Sampler], logits: torch.Tensor
-) -> None:
+def _add_logprobs(choices: list[Choice | BadRequest], samplers: Sequence[Sampler], logits: Scores) -> None:
     """Of what the model itself said: penalties, temperature and bans do not show."""
-    rows = [
-        (row, sampler, choice)
-        for row, (sampler, choice) in enumerate(zip(samplers, choices, strict=True))
-        if sampler.wants_logprobs and isinstance(choice, Choice)
-    ]
-    if not rows:
-        return
-    own = logits.index_select(0, torch.tensor([row for row, _, _ in rows]).to(logits.device))
-    logarithms = own.float().log_softmax(-1)
-    chosen = torch.tensor([[choice.token] for _, _, choice in rows]).to(logits.device)
-    most = min(max(sampler._sampling.logprobs or 1 for _, sampler, _ in rows), logits.shape[-1])
-    values, tokens = logarithms.topk(most, dim=-1)
-    values_of_chosen = torch.cat((logarithms.gather(1, chosen), values), dim=-1).tolist()
-    for (row, sampler, choice), (logprob, *best), ids in zip(
-        rows, values_of_chosen, tokens.tolist(), strict=True
-    ):
-        count = sampler._sampling.logprobs or 0
-        text = sampler._words.text_of(choice.token) if sampler._words is not None else ""
-        top = tuple(zip(ids[:count], best[:count], strict=True))
-        choices[row] = Choice(choice.token, TokenLogprobs(choice.token, text, logprob, top))
+    for row, (sampler, choice) in enumerate(zip(samplers, choices, strict=True)):
+        if sampler.wants_logprobs and isinstance(choice, Choice):
+            choices[row] = _with_logprobs(choice, sampler, logits[row])
+
+
+def _with_logprobs(choice: Choice, sampler: Sampler, logits: Scores) -> Choice:
+    own = np.asarray(logits if isinstance(logits, np.ndarray) else logits.float().cpu(), np.float32)
+    count = min(sampler._sampling.logprobs or 0, len(own))
+    best = float(own.max())
+    total = best + math.log(float(np.exp(own - best, dtype=np.float64).sum()))
+    likeliest = np.argpartition(own, -count)[-count:] if count else _NONE
+    likeliest = likeliest[np.argsort(-own[likeliest], kind="stable")]
+    top = tuple((int(token), float(own[token]) - total) for token in likeliest)
+    text = sampler._words.text_of(choice.token) if sampler._words is not None else ""
+    logprob = float(own[choice.token]) - total
+    return Choice(choice.token, TokenLogprobs(choice.token, text, logprob, top))
 
 
 class _Counts:

@@ -5,15 +5,15 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from model.engine.kv_cache import OutOfSlots
 from model.engine.pace import Pace
-from model.engine.runner import Feed, Runner
+from model.engine.runner import Feed, Runner, Scores
 from model.engine.sampler import Choice, choose
 from model.engine.sequence import Sequence
 from model.errors import BadRequest, EngineError
+from model.hardware import empty_device_caches
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,14 @@ class Scheduler:
             self._hand_out(feeds, scores)
         elif self.ahead and not self.waiting:
             self._compute_ahead()
+
+    def move(self, runner: Runner) -> None:
+        """Everybody begins again in `runner`, with the tokens that were written; nobody loses his place."""
+        for sequence in [*self.running, *self.ahead]:
+            self._leave(sequence)
+        self.waiting[:0] = self.running
+        self.running.clear()
+        self._runner, self._pace = runner, Pace()
 
     # Who runs
 
@@ -119,7 +127,7 @@ class Scheduler:
                 feeds[sequence] = sequence.feed(share)
         return feeds
 
-    def _compute(self, feeds: dict[Sequence, Feed]) -> Tensor | None:
+    def _compute(self, feeds: dict[Sequence, Feed]) -> Scores | None:
         """The scores behind all feeds that want some. Feeds that cannot be computed now leave `feeds`."""
         while feeds:
             try:
@@ -133,8 +141,7 @@ class Scheduler:
 
     def _make_room(self, feeds: dict[Sequence, Feed]) -> None:
         """Guesses go first, then the one that came last."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        empty_device_caches()
         if all(feed.scored <= 1 for feed in feeds.values()):
             last = self.running[-1]
             if len(self.running) > 1:
@@ -144,7 +151,7 @@ class Scheduler:
             feeds.pop(last, None)
         feeds.update({sequence: _again(sequence, feed) for sequence, feed in feeds.items()})
 
-    def _forward(self, feeds: dict[Sequence, Feed]) -> Tensor:
+    def _forward(self, feeds: dict[Sequence, Feed]) -> Scores:
         started = time.monotonic()
         scores = self._runner.forward(list(feeds.values()))
         self._pace.record(
@@ -155,13 +162,13 @@ class Scheduler:
         self._faults = 0
         return scores
 
-    def _forward_apart(self, feeds: dict[Sequence, Feed], error: Exception) -> Tensor | None:
+    def _forward_apart(self, feeds: dict[Sequence, Feed], error: Exception) -> Scores | None:
         """A pass failed: the request that is to blame ends, the others go on. Raises if each of them fails."""
         self._faults += 1
         if self._faults >= MOST_FAULTS and self._is_broken():
             raise error
         log.error("a forward pass failed", exc_info=error)
-        parts: list[Tensor] = []
+        parts: list[Scores] = []
         for sequence in list(feeds):
             feeds[sequence] = _again(sequence, feeds[sequence])
             try:
@@ -171,7 +178,7 @@ class Scheduler:
                 self._fail(
                     sequence, BadRequest(f"The model failed on this request ({type(alone).__name__}).")
                 )
-        return torch.cat(parts) if parts else None
+        return _below_each_other(parts) if parts else None
 
     def _is_broken(self) -> bool:
         """Whether even a single token cannot be computed: then no request is to blame."""
@@ -216,7 +223,7 @@ class Scheduler:
 
     # What comes of it
 
-    def _hand_out(self, feeds: dict[Sequence, Feed], scores: Tensor | None) -> None:
+    def _hand_out(self, feeds: dict[Sequence, Feed], scores: Scores | None) -> None:
         """Choose behind every feed; where the choice is what was guessed, behind the guess, too."""
         if scores is None:
             return
@@ -290,8 +297,17 @@ def _was_guessed(sequence: Sequence, feed: Feed, taken: int) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """On a processor it is a plain RuntimeError of the allocator."""
-    return isinstance(error, OutOfSlots | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """torch's own error on a device; on a processor a plain RuntimeError of its allocator, or numpy's."""
+    ours = isinstance(error, OutOfSlots | MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return ours or "can't allocate memory" in str(error)
+
+
+def _below_each_other(parts: Several[Scores]) -> Scores:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    import torch
+
+    return torch.cat(list(parts))
 
 
 def _does_not_fit(sequence: Sequence) -> BadRequest:

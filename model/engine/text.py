@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerBase
+from model.tokenizer import Tokenizer
 
 UNFINISHED = "\ufffd"
 """How a decoder writes the bytes of a character that is not complete yet."""
@@ -12,7 +12,7 @@ _MOST_UNFINISHED = 3
 class ReplyText:
     """One reply as it grows. White space before its first word belongs to the template and is dropped."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._characters = _Characters(tokenizer)
         self._stops = tuple(stops)
         self._held = ""
@@ -53,7 +53,7 @@ class ReplyText:
 class _Characters:
     """Decodes a window of tokens: a token's text can depend on the one before it, and a character on several."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._before: list[int] = []  # the last tokens whose text is complete
         self._window: list[int] = []  # the tokens since

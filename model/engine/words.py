@@ -7,7 +7,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerBase
+
+from model.tokenizer import Tokenizer
 
 Ids = npt.NDArray[np.int64]
 
@@ -93,10 +94,10 @@ class PhraseTable:
         return state
 
 
-_known: WeakKeyDictionary[PreTrainedTokenizerBase, TokenTexts] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Tokenizer, TokenTexts] = WeakKeyDictionary()
 
 
-def token_texts(tokenizer: PreTrainedTokenizerBase) -> TokenTexts:
+def token_texts(tokenizer: Tokenizer) -> TokenTexts:
     """The texts of a tokenizer, read once: half a second for 150,000 tokens."""
     texts = _known.get(tokenizer)
     if texts is None:
@@ -104,7 +105,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase) -> TokenTexts:
     return texts
 
 
-def _read(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
+def _read(tokenizer: Tokenizer) -> list[bytes]:
     pieces: list[str | None] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     silent = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     silent.update(tokenizer.all_special_ids)
@@ -115,7 +116,7 @@ def _read(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
     ]
 
 
-def _reader(tokenizer: PreTrainedTokenizerBase) -> Callable[[int, str], bytes]:
+def _reader(tokenizer: Tokenizer) -> Callable[[int, str], bytes]:
     """How this tokenizer writes bytes in the names of its tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     decoder = repr(backend.decoder) if backend is not None else ""
@@ -142,7 +143,7 @@ def _from_sentencepiece(token: int, piece: str) -> bytes:
     return piece.replace("\u2581", " ").encode()
 
 
-def _by_decoding(tokenizer: PreTrainedTokenizerBase) -> Callable[[int, str], bytes]:
+def _by_decoding(tokenizer: Tokenizer) -> Callable[[int, str], bytes]:
     def decode(tokens: list[int]) -> str:
         text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text

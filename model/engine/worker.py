@@ -1,15 +1,13 @@
 """The engine's one thread: a bounded queue into the scheduler, steps while there is work, and what ends it all."""
 
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
-
-import torch
 
 from model.engine.runner import Runner
 from model.engine.scheduler import Scheduler
@@ -26,12 +24,20 @@ SMOOTHING = 0.3
 class Worker:
     """`max_running` requests run together, `max_waiting` more may wait."""
 
-    def __init__(self, runner: Runner, *, max_running: int, max_waiting: int, threads: int) -> None:
-        """`threads` compute one step together, unless OMP_NUM_THREADS says how many."""
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        max_running: int,
+        max_waiting: int,
+        computing: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        """The thread lives inside of what `computing` gives."""
         self._scheduler = Scheduler(runner, max_running=max_running, ended=self._forget)
         self._max_running = max_running
         self._max_waiting = max_waiting
-        self._threads = threads
+        self._computing = computing
+        self._moved = False
         self._active: dict[Sequence, None] = {}
         """Every request that was let in and has not ended."""
         self._new: deque[Sequence] = deque()
@@ -94,6 +100,11 @@ class Worker:
             sequences = [*self._active, *self._ahead, *self._scheduler.ahead]
             return {sequence.adapter for sequence in sequences if sequence.adapter is not None}
 
+    def move(self, runner: Runner, computing: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Compute with `runner` from now on; what is under way goes on there. On the engine's thread."""
+        self._scheduler.move(runner)
+        self._computing, self._moved = computing, True
+
     def close(self) -> None:
         """End what runs and wait for the thread. Closing twice does nothing."""
         self._end_all(EngineDied("The engine was closed."))
@@ -102,12 +113,13 @@ class Worker:
     # On the engine's thread
 
     def _run(self) -> None:
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(self._threads)
         try:
-            with torch.inference_mode():
-                while self._take_work():
-                    self._scheduler.step()
+            goes_on = True
+            while goes_on:
+                self._moved = False
+                with self._computing():
+                    while (goes_on := self._take_work()) and not self._moved:
+                        self._scheduler.step()
         except BaseException as error:
             log.exception("the engine's thread died")
             self._end_all(

@@ -52,7 +52,6 @@ def write(
         replace(sampling, seed=seed),
         prompt=[],
         vocabulary=vocabulary,
-        device=CPU,
         stop_tokens=stops,
         words=token_texts(tokenizer),
         constraint=compile_constraint(constraint, tokenizer),
@@ -210,13 +209,12 @@ def test_a_neighbours_constraint_changes_nothing() -> None:
     tokenizer = tokenizers()["chat"]
 
     def free() -> Sampler:
-        return Sampler(WILD_SEEDED, prompt=[], vocabulary=322, device=CPU, stop_tokens=frozenset([2]))
+        return Sampler(WILD_SEEDED, prompt=[], vocabulary=322, stop_tokens=frozenset([2]))
 
     bound = Sampler(
         WILD_SEEDED,
         prompt=[],
         vocabulary=322,
-        device=CPU,
         stop_tokens=frozenset([2]),
         constraint=compile_constraint(Constraint("regex", "[0-9]+"), tokenizer),
     )
@@ -238,7 +236,6 @@ def test_a_token_outside_the_constraint_fails_that_row_alone() -> None:
             WILD,
             prompt=[],
             vocabulary=322,
-            device=CPU,
             stop_tokens=frozenset([2]),
             constraint=compile_constraint(Constraint("regex", "[0-9]+"), tokenizer),
         )
@@ -279,7 +276,7 @@ def test_a_tokenizer_of_another_kind_is_refused() -> None:
         pass
 
     with pytest.raises(BadRequest, match="tokenizer cannot serve constraints: Only fast tokenizers"):
-        compile_constraint(Constraint("regex", "a"), Other())
+        compile_constraint(Constraint("regex", "a"), Other())  # type: ignore[arg-type]
 
 
 def test_a_tokenizer_without_an_end_still_serves() -> None:

@@ -1,17 +1,33 @@
-"""The local engine keeps the engines' contract, whatever the architecture of its model."""
+"""The local engine keeps the engines' contract, whatever the architecture of its model and whoever computes it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from model.chat_format import ChatFormat
+from model.checkpoint import read_checkpoint
 from model.engine.local import LocalEngine
+from model.lean import model as lean_model
+from model.lean.model import open_lean
 from model.loading import LoadedModel
 from model.protocol import Engine
 from tests.model.engine.architectures import SINGLE, build
 from tests.model.engine_contract import EngineContract
 from tests.model.tiny_models import CHAT_TOKENS, CONTEXT, Shape, make_tokenizer
+
+
+class TestALeanEngineKeepsTheContract(EngineContract):
+    @pytest.fixture(params=["small", "large"])
+    async def engine(
+        self, request: pytest.FixtureRequest, folders: dict[Shape, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[Engine]:
+        if request.param == "large":
+            monkeypatch.setattr(lean_model, "SMALL", 0)
+        engine = LocalEngine(open_lean(read_checkpoint("tiny", folders["llama"]), device="cpu"))
+        yield engine
+        await engine.close()
 
 
 class TestTheLocalEngineKeepsTheContract(EngineContract):

@@ -10,14 +10,16 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from model.engine.linear import PackedLinear, Quantisation, _packing_works, find_linears, prepare_linears
+from model.engine.linear import find_linears, prepare_linears
+from model.engine.packed import PackedLinear, packing_works
+from model.engine.served import Quantisation
 from model.errors import ModelUnusable
 from tests.model.tiny_models import Shape, make_model
 
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 DTYPES = [
     pytest.param(
-        dtype, marks=pytest.mark.skipif(not _packing_works(dtype), reason=f"this processor packs no {dtype}")
+        dtype, marks=pytest.mark.skipif(not packing_works(dtype), reason=f"this processor packs no {dtype}")
     )
     for dtype in TOLERANCES
 ]

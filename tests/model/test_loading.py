@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, MambaConfig
 from model import checkpoint
 from model.checkpoint import read_checkpoint
 from model.errors import ModelNotFound, ModelUnusable
+from model.fitting import check_memory, choose_device, choose_dtype, recommended_sampling
 from model.hardware import Device, largest_model
-from model.loading import check_memory, choose_device, choose_dtype, load_model, recommended_sampling
+from model.loading import load_model
 from tests.model.tiny_models import CONTEXT, Shape, make_tokenizer
 
 Folders = dict[Shape, Path]

@@ -1,6 +1,6 @@
 """What the sampler chooses is what transformers' processors would let it choose, whoever else is in the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +23,10 @@ from transformers import (
 )
 
 from model.constraints import compile_constraint
-from model.engine.draw import Knobs, draw
-from model.engine.sampler import Choice, Sampler, _process, choose
+from model.engine.draw import Drawn, Knobs
+from model.engine.draw import draw as draw_own
+from model.engine.sampler import Choice, Sampler, _process
+from model.engine.sampler import choose as choose_own
 from model.engine.words import token_texts
 from model.errors import BadRequest
 from model.request import Constraint, SamplingParams
@@ -76,12 +78,29 @@ EVERYTHING = replace(
 )
 
 
+LIBRARIES: dict[str, Callable[[torch.Tensor], Any]] = {"torch": lambda s: s, "numpy": lambda s: s.numpy()}
+_library = LIBRARIES["torch"]
+
+
+@pytest.fixture(autouse=True, scope="module", params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> None:
+    """Everything holds for scores of torch and of numpy."""
+    global _library
+    _library = LIBRARIES[request.param]
+
+
+def choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[Choice | BadRequest]:
+    return choose_own(samplers, _library(logits))
+
+
+def draw(logits: torch.Tensor, *values: Any) -> list[Drawn]:
+    return draw_own(_library(logits), *values)
+
+
 def sampler(
     sampling: SamplingParams, prompt: Sequence[int] = PROMPT, *, vocabulary: int = 64, **more: Any
 ) -> Sampler:
-    return Sampler(
-        sampling, prompt=prompt, vocabulary=vocabulary, device=CPU, stop_tokens=frozenset([STOP]), **more
-    )
+    return Sampler(sampling, prompt=prompt, vocabulary=vocabulary, stop_tokens=frozenset([STOP]), **more)
 
 
 def scores(vocabulary: int, *, rows: int = 1, seed: int = 0, spread: float = 2.0) -> torch.Tensor:
@@ -475,7 +494,6 @@ def test_the_text_of_a_stop_token_is_not_banned() -> None:
         replace(GREEDY, banned_phrases=("x",)),
         prompt=[],
         vocabulary=322,
-        device=CPU,
         stop_tokens=frozenset([stop]),
         words=token_texts(tokenizer),
     )

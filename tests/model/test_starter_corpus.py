@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from model.starter.corpus import COUNT, Dialogue, dialogues
+from model.starter.corpus.arithmetic import Arithmetic
 from model.starter.corpus.memory import Memory
 from model.starter.corpus.names import INVENTED
 from model.starter.corpus.numerals import in_words
@@ -89,6 +90,19 @@ def test_every_sum_is_right(corpus: list[Dialogue]) -> None:
     assert min(found[sign] for sign in "+-×÷") > 200
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_sum_that_goes_on_begins_with_the_result_before(language: Language) -> None:
+    random = Random(8)
+    arithmetic = Arithmetic(Stage(random), random)
+    went_on = 0
+    for _ in range(600):
+        scene = arithmetic.play(language, 4)
+        for (_, before), (_, after) in pairwise(scene):
+            assert re.findall(r"-?\d+", before)[-1] == re.findall(r"-?\d+", after)[0], (before, after)
+            went_on += 1
+    assert went_on > 50
+
+
 def test_the_same_seed_gives_the_same_dialogues_and_another_seed_others() -> None:
     first, again, other = (list(dialogues(seed, 300)) for seed in (1, 1, 2))
     assert first == again
@@ -125,6 +139,20 @@ def test_a_recalled_value_is_the_one_that_was_told(language: Language) -> None:
         recalled = [value for value in values.values() if value.lower() in answer.lower()]
         assert recalled, (told, answer)
         assert all(value.lower() in told.lower() for value in recalled), (told, answer)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_two_facts_are_told_that_one_question_would_ask_for(language: Language) -> None:
+    random = Random(9)
+    stage = Stage(random)
+    for _ in range(300):
+        memory = Memory(language, stage, random)
+        for _ in range(5):
+            memory.tell()
+        told = set(memory.told)
+        assert len(told) == 5
+        assert len(told & {"city", "land", "two"}) <= 1 and len(told & {"name", "two"}) <= 1
+        assert len(told & {"number", "code"}) <= 1
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from model.engine.kv_cache import OutOfSlots
-from model.engine.runner import Feed, Place, Runner
+from model.engine.runner import Feed, Place, Runner, Scores
 
 Step = int | None | threading.Event | BaseException
 """A token to prefer; None for scores that are no numbers; an event to wait for; an exception to raise each time."""
@@ -134,7 +134,7 @@ class Watched:
     def reserve(self, feeds: Sequence[Feed]) -> None:
         self._runner.reserve(feeds)
 
-    def forward(self, feeds: Sequence[Feed]) -> Tensor:
+    def forward(self, feeds: Sequence[Feed]) -> Scores:
         assert all(feed.place in self.places and feed.tokens for feed in feeds)
         self.passes.append(list(feeds))
         return self._runner.forward(feeds)

@@ -16,10 +16,10 @@ import torch
 
 from model.engine.local import LocalEngine
 from model.engine.lora import Adapters
-from model.engine.memory import open_runner
 from model.engine.pace import Pace
 from model.engine.runner import Runner
 from model.engine.scheduler import MOST_FAULTS
+from model.engine.trial import open_runner
 from model.errors import BadRequest, DeadlineExceeded, EngineDied, Overloaded
 from model.loading import LoadedModel, load_model
 from model.request import AdapterRef, ChatMessage, Completion, Constraint, GenerationRequest, SamplingParams

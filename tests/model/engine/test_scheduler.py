@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from model.engine.kv_cache import KVCache, OutOfSlots
 from model.engine.lora import Adapters
 from model.engine.pace import Pace
-from model.engine.runner import BatchRunner, Feed, Runner, SingleRunner
+from model.engine.passes import BatchRunner, SingleRunner
+from model.engine.runner import Feed, Runner
 from model.engine.sampler import Sampler
 from model.engine.scheduler import MOST_FAULTS, PREFETCH_TOKENS, Scheduler
 from model.engine.sequence import Sequence
@@ -117,7 +118,6 @@ class Asked:
                 self.sampling,
                 prompt=self.prompt,
                 vocabulary=VOCABULARY,
-                device=torch.device("cpu"),
                 stop_tokens=stops,
                 words=token_texts(tokenizer()),
             ),

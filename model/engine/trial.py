@@ -1,4 +1,4 @@
-"""Which runner serves a model, and how much memory its conversations get: tried out, not guessed."""
+"""Which runner serves a transformers model: tried out, not guessed."""
 
 import inspect
 import logging
@@ -7,11 +7,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from model.engine.kv_cache import MOST_SLOTS, KVCache
+from model.engine.fused import fuse_small_ops
+from model.engine.kv_cache import KVCache
+from model.engine.linear import prepare_linears
 from model.engine.lora import Adapters
-from model.engine.runner import BatchRunner, Feed, Runner, SingleRunner
-from model.errors import ModelUnusable
-from model.hardware import inspect_hardware
+from model.engine.passes import BatchRunner, SingleRunner
+from model.engine.room import free_memory, size_cache
+from model.engine.runner import Feed, Runner
+from model.engine.served import Opened, Quantisation
+from model.hardware import one_thread
 from model.loading import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -21,9 +25,29 @@ BATCHED_LAYERS = {"full_attention", "sliding_attention"}
 PROBE_TOKENS = 24
 LARGEST_ERROR = 0.15
 """Of the scores of two ways to compute the same, against their usual size; rounding in bfloat16 stays well below."""
-CACHE_SHARE = 0.6
-"""Of the memory that is free once the weights are loaded."""
-UNKNOWN_MEMORY = 2 * 2**30
+
+
+def prepare(
+    loaded: LoadedModel,
+    *,
+    context_tokens: int,
+    max_running: int,
+    cache_bytes: int | None,
+    quantise: Quantisation,
+) -> Opened:
+    """Replace modules of the model by faster ones, and find out how to compute it."""
+    with one_thread():
+        prepare_linears(loaded.model, quantise=quantise)
+        fuse_small_ops(loaded.model)
+        adapters = Adapters(loaded.model, base_version=loaded.version)
+        runner = open_runner(
+            loaded,
+            adapters,
+            context_tokens=context_tokens,
+            max_running=max_running,
+            cache_bytes=cache_bytes,
+        )
+    return Opened(runner, adapters)
 
 
 def open_runner(
@@ -35,8 +59,15 @@ def open_runner(
     if fault is not None:
         log.warning("%s is computed one reply after another, not in batches: %s", loaded.name, fault)
         return SingleRunner(model, adapters, kept=2 * max_running)
-    free = cache_bytes or int(CACHE_SHARE * (_free_memory(loaded.device) or UNKNOWN_MEMORY))
-    return BatchRunner(model, _size_cache(loaded, free, context_tokens), adapters)
+    cache = size_cache(
+        loaded.name,
+        bytes_per_token=_bytes_per_token(model),
+        free=cache_bytes or free_memory(loaded.device),
+        context_tokens=context_tokens,
+        dtype=model.dtype,
+        device=model.device,
+    )
+    return BatchRunner(model, cache, adapters)
 
 
 def find_fault_in_batches(model: PreTrainedModel) -> str | None:
@@ -99,28 +130,6 @@ def _compute_in_pieces(runner: BatchRunner, tokens: list[int]) -> Tensor:
     for token in tokens[half:]:
         scores.append(runner.forward([Feed(place, [token], 1), Feed(other, [token], 0)]))
     return torch.cat(scores)
-
-
-def _free_memory(device: str) -> int | None:
-    return next((found.memory_free for found in inspect_hardware().devices if found.name == device), None)
-
-
-def _size_cache(loaded: LoadedModel, free: int, context_tokens: int) -> KVCache:
-    budget = free // _bytes_per_token(loaded.model)
-    if budget < context_tokens:
-        raise ModelUnusable(
-            f"Beside {loaded.name} the memory holds {budget:,} tokens of conversation, which is less than one "
-            f"context of {context_tokens:,}. Set PARLEY_CONTEXT_TOKENS to {budget:,} or less, or take a smaller model."
-        )
-    # A processor's memory is committed as it is used: short conversations may then have more slots than long ones.
-    slots = MOST_SLOTS if loaded.device == "cpu" else budget // context_tokens
-    return KVCache(
-        slot_tokens=context_tokens,
-        budget_tokens=budget,
-        slots=min(MOST_SLOTS, max(slots, 1)),
-        dtype=loaded.model.dtype,
-        device=loaded.model.device,
-    )
 
 
 def _bytes_per_token(model: PreTrainedModel) -> int:
