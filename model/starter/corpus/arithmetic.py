@@ -4,7 +4,7 @@ from random import Random
 from string import ascii_uppercase
 
 from model.starter.corpus.numerals import in_words
-from model.starter.corpus.scenes import Exchange, Stage
+from model.starter.corpus.scenes import Exchange, Stage, read_all_blocks
 from model.starter.corpus.words import Deck, Language, draw_planned, read_table
 
 Problem = tuple[str, int, int, int]
@@ -27,7 +27,7 @@ class Arithmetic:
         self._words = Deck([word for word in words if len(word) > 2], random)
 
     def play(self, language: Language, most: int) -> list[Exchange]:
-        """A problem, and perhaps a second one that goes on from its result."""
+        """A problem, and perhaps others that go on from its result."""
         if self._random.random() < 0.2:
             return [self._play_small(language, draw_planned("problems", self._random))]
         deck = self._problems if self._random.random() < 0.82 else self._large
@@ -38,8 +38,9 @@ class Arithmetic:
             if in_numerals
             else self._play_words(language, kind, a, b, c)
         ]
-        if most > 1 and self._random.random() < 0.25 and 0 < c < 100:
-            scene.append(self._go_on(language, c))
+        while len(scene) < most and 0 < c < 100 and self._random.random() < 0.4:
+            further, c = self._go_on(language, c)
+            scene.append(further)
         return scene
 
     def _play_digits(self, language: Language, kind: str, a: int, b: int, c: int) -> Exchange:
@@ -51,11 +52,21 @@ class Arithmetic:
             language, f"{kind}_words", {**worded, "da": str(a), "db": str(b), "dc": str(c)}
         )
 
-    def _go_on(self, language: Language, result: int) -> Exchange:
+    def _go_on(self, language: Language, result: int) -> tuple[Exchange, int]:
+        """A problem that takes `result` further, and what comes out."""
+        steps: dict[str, Problem] = {}
         step = self._random.randint(1, min(20, result))
-        if self._random.random() < 0.5:
-            return self._play_digits(language, "more", result, step, result + step)
-        return self._play_digits(language, "less", result, step, result - step)
+        steps["more"] = ("more", result, step, result + step)
+        steps["less"] = ("less", result, step, result - step)
+        steps["doubled"] = ("doubled", result, 2, result * 2)
+        if result % 2 == 0:
+            steps["halved"] = ("halved", result, 2, result // 2)
+        if result <= 12:
+            factor = self._random.randint(2, 10)
+            steps["times_more"] = ("times_more", result, factor, result * factor)
+        kinds = [kind for kind in steps if kind in read_all_blocks(language)]
+        problem = steps[self._random.choice(kinds)]
+        return self._play_digits(language, *problem), problem[3]
 
     def _play_small(self, language: Language, kind: str) -> Exchange:
         if kind in ("letters", "spell", "first_letter", "last_letter", "reverse"):
@@ -78,12 +89,12 @@ class Arithmetic:
                 a = number(1, 15)
                 return _values(a, b, a * a) if kind == "square" else _values(a * a, b, a)
             case "story_add" | "check_true" | "check_false":
-                a, b = number(1, 30), number(1, 30)
+                a, b = number(2, 30), number(2, 30)
                 wrong = a + b + self._random.choice((-1, 1, 2, 10))
                 return {**_values(a, b, a + b), "d": str(wrong)}
             case "story_subtract":
                 b = number(1, 20)
-                a = b + number(1, 20)
+                a = b + number(2, 20)
                 return _values(a, b, a - b)
             case "count_to" | "count_down":
                 a = number(3, 15)
@@ -130,10 +141,10 @@ def _values(a: int, b: int, c: int) -> dict[str, str]:
 
 
 def _everyday_problems() -> list[Problem]:
-    """The tables up to 12, and sums and differences up to 20."""
+    """The tables up to 12, sums of numbers up to 20, and their differences."""
     problems: list[Problem] = []
     for a in range(21):
-        problems += [("add", a, b, a + b) for b in range(21 - a if a > 10 else 11)]
+        problems += [("add", a, b, a + b) for b in range(21)]
         problems += [("subtract", a, b, a - b) for b in range(a + 1)]
     for a in range(1, 13):
         problems += [("multiply", a, b, a * b) for b in range(1, 13)]

@@ -4,11 +4,25 @@ from dataclasses import dataclass, field
 from random import Random
 
 from model.starter.corpus.names import draw_name, draw_secret
-from model.starter.corpus.scenes import Exchange, Stage
+from model.starter.corpus.scenes import Exchange, Stage, read_all_blocks
 from model.starter.corpus.wording import read_habits
 from model.starter.corpus.words import Language, draw_planned, read_plan
 
-_UNTOLD = ("name", "name", "name", "colour", "pet", "city", "age", "job", "hobby", "food", "person")
+_UNTOLD = (
+    *("name", "name", "name", "colour", "pet", "city", "age", "job", "hobby", "food", "person"),
+    *("drink", "sport", "music", "land", "month", "number"),
+)
+
+_SAME = {
+    "name": frozenset(("two",)),
+    "city": frozenset(("two", "land")),
+    "land": frozenset(("two", "city")),
+    "two": frozenset(("name", "city", "land")),
+    "number": frozenset(("code", "age")),
+    "code": frozenset(("number",)),
+    "age": frozenset(("number",)),
+}
+"""Kinds that one question would ask for; only one of them is told in a dialogue."""
 
 
 @dataclass(slots=True)
@@ -23,9 +37,8 @@ class Memory:
     def tell(self, kind: str | None = None) -> Exchange:
         """The person tells a fact, of a kind not told before if none is named."""
         if kind is None:
-            kind = draw_planned(
-                "memory", self.random, [kind for kind in read_plan()["memory"] if not self._knows(kind)]
-            )
+            kinds = [kind for kind in read_plan()["memory"] if self._can_tell(kind) and not self._knows(kind)]
+            kind = draw_planned("memory", self.random, kinds)
         self.told[kind] = self._draw(kind)
         return self._play(f"tell_{kind}", self.told[kind])
 
@@ -45,17 +58,18 @@ class Memory:
 
     def ask_untold(self) -> Exchange:
         """The person asks for something that was never told, and hears so."""
-        kind = self.random.choice([kind for kind in _UNTOLD if not self._knows(kind)])
+        kind = self.random.choice(
+            [kind for kind in _UNTOLD if self._can_tell(kind) and not self._knows(kind)]
+        )
         question, _ = self._play(f"ask_{kind}", self._draw(kind), untold=True)
         return question, self._play(f"not_told_{kind}", {})[1]
 
+    def _can_tell(self, kind: str) -> bool:
+        """Whether the person's language has words for a fact of that kind."""
+        return f"tell_{kind}" in read_all_blocks(self.language)
+
     def _knows(self, kind: str) -> bool:
-        both = {"name": "two", "city": "two"}
-        return (
-            kind in self.told
-            or both.get(kind) in self.told
-            or (kind == "two" and bool({"name", "city"} & set(self.told)))
-        )
+        return kind in self.told or bool(_SAME.get(kind, frozenset()) & set(self.told))
 
     def _play(self, block: str, values: dict[str, str], *, untold: bool = False) -> Exchange:
         hints = read_habits(self.language)["presupposing"]
@@ -77,6 +91,8 @@ class Memory:
                 return {"pet": word(self.language, "pet"), "pet_name": self._pet_name()}
             case "age":
                 return {"age": str(self.random.randint(6, 95))}
+            case "number":
+                return {"number": str(self.random.randint(1, 99))}
             case "person":
                 return {"kin": word(self.language, "kin"), "name": self._person()}
             case "code":

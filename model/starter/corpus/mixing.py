@@ -88,7 +88,7 @@ class Mixer:
             scene.append(memory.tell("name" if self._random.random() < 0.55 else None))
         if "name" in memory.told and turns - len(scene) > 2 and self._random.random() < 0.15:
             scene.append(memory.correct())
-        if turns - len(scene) > 2 and self._random.random() < 0.3:
+        while turns - len(scene) > 1 + len(memory.told) and self._random.random() < 0.4:
             scene.append(memory.tell())
         while turns - len(scene) > len(memory.told):
             scene += self._play_neutral(language, turns - len(scene) - len(memory.told))

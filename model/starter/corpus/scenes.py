@@ -13,6 +13,21 @@ from model.starter.corpus.words import FOLDER, Deck, Language, Row, Table, read_
 Exchange = tuple[str, str]
 """What the user says, and the reply."""
 
+_REQUESTS = frozenset(
+    (
+        "advice",
+        "arithmetic",
+        "code",
+        "creative",
+        "definitions",
+        "knowledge",
+        "science",
+        "translate",
+        "writing",
+    )
+)
+"""Topics whose blocks begin with a wish for something, so that anything may stand before and after it."""
+
 
 @cache
 def read_all_blocks(language: Language) -> dict[str, Block]:
@@ -86,7 +101,13 @@ class Stage:
         values = Values(language, rows, lambda name: self.draw_word(language, name), dict(given or {}))
         exchanges = [
             (
-                typed(self._word(turn.questions, values), language, self._random, plain=block.plain),
+                typed(
+                    self._word(turn.questions, values),
+                    language,
+                    self._random,
+                    plain=block.plain,
+                    request=block.topic in _REQUESTS and turn is block.turns[0],
+                ),
                 written(self._word(turn.answers, values), language),
             )
             for turn in self._choose_turns(block, most)

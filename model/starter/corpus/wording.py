@@ -26,19 +26,27 @@ def written(text: str, language: Language) -> str:
     return clean[:1].upper() + clean[1:] if language == "en" and clean[:1].islower() else clean
 
 
-def typed(text: str, language: Language, random: Random, *, plain: bool = False) -> str:
-    """A question, as somebody might type it. `plain` adds no words and makes no slips."""
+def typed(
+    text: str, language: Language, random: Random, *, plain: bool = False, request: bool = False
+) -> str:
+    """A message, as somebody might type it. `plain` adds no words and makes no slips; a `request` asks for
+    something, also where it is no question."""
     words = text.strip()
-    if not plain and random.random() < 0.22:
-        words = _with_courtesy(words, language, random)
+    if not plain and random.random() < (0.3 if request else 0.22):
+        words = _with_courtesy(words, language, random, request)
     typed_text = (
         _type_english(words, random, plain) if language == "en" else _type_chinese(words, random, plain)
     )
     return bare(typed_text).strip() or bare(text).strip()
 
 
-def _with_courtesy(text: str, language: Language, random: Random) -> str:
+def _with_courtesy(text: str, language: Language, random: Random, request: bool) -> str:
     habits = read_habits(language)
+    before, after = habits.get("request_openings", []), habits.get("request_closings", [])
+    if request and before and random.random() < 0.5:
+        if random.random() < 0.7:
+            return str(random.choice(before)) + text
+        return text.rstrip(".!") + str(random.choice(after))
     if not bare(text).endswith(("?", "？")):
         return str(random.choice(habits["openings"])) + text
     if random.random() < 0.35:
