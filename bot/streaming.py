@@ -1,9 +1,11 @@
-"""What people see while an answer is being written: its first text at once, then paced edits. Knows no platform."""
+"""What people see while an answer is being written: its first text at once, then edits in turn. Knows no platform."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from typing import Protocol
 
+from bot.edit_budget import EditBudget
 from bot.errors import DeliveryFailed
 from bot.splitting import split_text
 
@@ -19,8 +21,14 @@ class PreviewSink(Protocol):
     typing_seconds: float
     """How often `typing` must be called for the sign to stay."""
 
-    async def show(self, part: int, text: str) -> None:
-        """Post the message number `part` of the answer, or edit it. Never fails: a preview may stay behind."""
+    @property
+    def begun(self) -> bool:
+        """Whether a message of the answer stands there, so that showing more is an edit."""
+        ...
+
+    async def show(self, pieces: Sequence[str]) -> bool:
+        """Post what does not stand there yet, and edit at most one message. False when another needs an edit, too.
+        Never fails: a preview may stay behind."""
         ...
 
     async def typing(self) -> None:
@@ -31,12 +39,14 @@ class PreviewSink(Protocol):
 class Preview:
     """A `Reply` that shows an answer as it grows. Showing runs beside the stream and never holds it up."""
 
-    def __init__(self, sink: PreviewSink, *, edit_seconds: float) -> None:
+    def __init__(self, sink: PreviewSink, budget: EditBudget) -> None:
+        """`budget` is that of the channel."""
         self._sink = sink
-        self._edit_seconds = edit_seconds
+        self._budget = budget
         self._text = ""
         self._changed = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._showing = False
+        self._ended = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -63,9 +73,8 @@ class Preview:
         await self._stop()
 
     async def _stop(self) -> None:
-        self._ended.set()
-        self._changed.set()
-        for task in self._tasks[:1]:
+        self._ended = True
+        for task in self._tasks[:1] if self._showing else self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -77,17 +86,18 @@ class Preview:
 
     async def _keep_showing(self) -> None:
         await self._changed.wait()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), FIRST_LOOK_SECONDS)
-        while not self._ended.is_set():
+        await asyncio.sleep(FIRST_LOOK_SECONDS)
+        while not self._ended:
             await self._changed.wait()
-            self._changed.clear()
-            if self._ended.is_set():
-                return
-            for part, piece in enumerate(_pieces(self._text, self._sink.limit)):
-                await self._sink.show(part, piece)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), self._edit_seconds)
+            async with self._budget.turn() if self._sink.begun else nullcontext():
+                await self._show_newest()
+
+    async def _show_newest(self) -> None:
+        self._showing = True
+        self._changed.clear()
+        if not await self._sink.show(_pieces(self._text, self._sink.limit)):
+            self._changed.set()
+        self._showing = False
 
 
 def _pieces(text: str, limit: int) -> list[str]:

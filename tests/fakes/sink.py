@@ -1,6 +1,7 @@
 """A `PreviewSink` in memory: what people see of an unfinished answer."""
 
 import asyncio
+from collections.abc import Sequence
 
 
 class FakeSink:
@@ -9,12 +10,30 @@ class FakeSink:
         self.typing_seconds = 3600.0
         self.messages: dict[int, str] = {}
         self.calls: list[tuple[str, str]] = []
+        self.may_edit = asyncio.Event()
+        """While it is clear, an edit is on its way and does not arrive."""
+        self.may_edit.set()
         self._called = asyncio.Condition()
 
-    async def show(self, part: int, text: str) -> None:
-        assert len(text) <= self.limit
-        self.messages[part] = text
-        await self._note("show", text)
+    @property
+    def begun(self) -> bool:
+        return bool(self.messages)
+
+    async def show(self, pieces: Sequence[str]) -> bool:
+        edited = False
+        for part, text in enumerate(pieces):
+            assert len(text) <= self.limit
+            if part in self.messages and self.messages[part] != text:
+                if edited:
+                    return False
+                edited = True
+                await self._note("edit", text)
+                await self.may_edit.wait()
+            elif part not in self.messages:
+                await self._note("post", text)
+            self.messages[part] = text
+        await self._note("shown", "")
+        return True
 
     async def typing(self) -> None:
         await self._note("typing", "")
