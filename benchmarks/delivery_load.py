@@ -3,7 +3,8 @@
     python -m benchmarks.delivery_load [--conversations 1000] [--rate 50] [--seconds 120] [--json]
 
 In one process, on a SQLite file: how long a message waits for its place in the inbox (before it could be acknowledged),
-how late the event loop comes to what is due, how long people wait for the answer, and how memory grows.
+how late the event loop comes to what is due, how long people wait for the answer, what a message costs the processor
+(those who speak included), and how memory grows.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import resource
 import tempfile
 import time
+from array import array
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,11 +22,15 @@ from typing import ClassVar
 
 from bot.answer import Answerer
 from bot.chat import Author, ConversationKey, IncomingMessage, PlatformName
-from bot.commands import Commands
+from bot.choices.book import Books
+from bot.commands.run import Commands
+from bot.controls import Controls
 from bot.delivery.answering import Answering
 from bot.delivery.courier import HistoryPage, Post
 from bot.delivery.desk import Delivery
 from bot.delivery.worker import Worker
+from bot.settings import load_settings
+from bot.writings import Writings
 from model.request import (
     AdapterRef,
     ChatMessage,
@@ -32,7 +38,6 @@ from model.request import (
     Delta,
     EngineHealth,
     GenerationRequest,
-    SamplingParams,
 )
 from storage.database import Database, migrate
 
@@ -66,11 +71,14 @@ class AtOnce:
 
 @dataclass
 class Silent:
-    """A courier that takes every post at once, and notes when."""
+    """A courier that takes every post at once, and notes how long each message waited for it."""
 
     name: ClassVar[PlatformName] = "discord"
     typing_seconds: float = 8.0
-    answered_at: dict[str, float] = field(default_factory=dict)
+    has_controls = True
+    said_at: dict[str, float] = field(default_factory=dict)
+    """When those that wait for their answer were said."""
+    waits: "array[float]" = field(default_factory=lambda: array("d"))
     posts: int = 0
 
     def limit(self, question: IncomingMessage) -> int:
@@ -81,7 +89,9 @@ class Silent:
 
     async def post(self, post: Post) -> str:
         self.posts += 1
-        self.answered_at.setdefault(post.question.message_id, time.perf_counter())
+        said_at = self.said_at.pop(post.question.message_id, None)
+        if said_at is not None:
+            self.waits.append(1000 * (time.perf_counter() - said_at))
         return f"a{self.posts}"
 
     async def find(self, post: Post) -> str | None:
@@ -90,7 +100,14 @@ class Silent:
     async def is_answered(self, question: IncomingMessage) -> bool:
         return False
 
-    async def edit(self, question: IncomingMessage, message_id: str, text: str, part: int) -> None: ...
+    async def edit(
+        self,
+        question: IncomingMessage,
+        message_id: str,
+        text: str,
+        part: int,
+        controls: Controls | None = None,
+    ) -> None: ...
 
     def may_edit(self) -> bool:
         return True
@@ -115,6 +132,7 @@ class Figures:
     loop_lag_p99_ms: float = 0.0
     answer_p50_ms: float = 0.0
     answer_p99_ms: float = 0.0
+    cpu_ms_per_message: float = 0.0
     memory_mb_at_quarter: float = 0.0
     memory_mb_at_end: float = 0.0
 
@@ -134,55 +152,56 @@ async def _measure(database: Database, conversations: int, rate: float, seconds:
     courier, delivery = Silent(), _delivery(database)
     running = asyncio.create_task(delivery.run())
     await delivery.connected(courier)
-    lags: list[float] = []
+    lags, total = array("d"), int(rate * seconds)
+    cpu = time.process_time()
     looking = asyncio.create_task(_look_at_the_loop(lags))
-    said_at, waits, memory = await _talk(delivery, conversations, rate, seconds)
+    waits, memory = await _talk(delivery, courier, conversations, rate, total)
     async with asyncio.timeout(60):
-        while len(courier.answered_at) < len(said_at):  # noqa: ASYNC110
+        while courier.said_at:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+    cpu = time.process_time() - cpu
     memory.append(_memory_mb())
     looking.cancel()
     running.cancel()
     await asyncio.gather(looking, running, return_exceptions=True)
-    answers = [1000 * (courier.answered_at[number] - said_at[number]) for number in said_at]
     return Figures(
-        messages=len(said_at),
-        answered=len(courier.answered_at),
+        messages=total,
+        answered=len(courier.waits),
         inbox_p50_ms=_percentile(waits, 50),
         inbox_p99_ms=_percentile(waits, 99),
         loop_lag_p99_ms=_percentile(lags, 99),
-        answer_p50_ms=_percentile(answers, 50),
-        answer_p99_ms=_percentile(answers, 99),
+        answer_p50_ms=_percentile(courier.waits, 50),
+        answer_p99_ms=_percentile(courier.waits, 99),
+        cpu_ms_per_message=round(1000 * cpu / total, 2),
         memory_mb_at_quarter=memory[0],
         memory_mb_at_end=memory[-1],
     )
 
 
 async def _talk(
-    delivery: Delivery, conversations: int, rate: float, seconds: float
-) -> tuple[dict[str, float], list[float], list[float]]:
+    delivery: Delivery, courier: Silent, conversations: int, rate: float, total: int
+) -> tuple["array[float]", list[float]]:
     """Say something `rate` times a second, whether or not the one before is stored yet."""
-    said_at: dict[str, float] = {}
-    waits: list[float] = []
+    waits = array("d")
     memory: list[float] = []
 
     async def say(number: int) -> None:
         begun = time.perf_counter()
-        said_at[str(number)] = begun
+        courier.said_at[str(number)] = begun
         await delivery.receive(_message(number, conversations))
         waits.append(1000 * (time.perf_counter() - begun))
 
-    begin, total = time.perf_counter(), int(rate * seconds)
+    begin = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(1, total + 1):
             await asyncio.sleep(max(0.0, begin + number / rate - time.perf_counter()))
             group.create_task(say(number))
             if number == total // 4:
                 memory.append(_memory_mb())
-    return said_at, waits, memory
+    return waits, memory
 
 
-async def _look_at_the_loop(lags: list[float]) -> None:
+async def _look_at_the_loop(lags: "array[float]") -> None:
     while True:
         due = time.perf_counter() + TICK
         await asyncio.sleep(TICK)
@@ -191,13 +210,14 @@ async def _look_at_the_loop(lags: list[float]) -> None:
 
 def _delivery(database: Database) -> Delivery:
     engine = AtOnce()
-    answerer = Answerer(
-        engine, database, persona="Be kind.", build_sampling=lambda _: SamplingParams(), reply_seconds=60
-    )
+    books, writings = Books(database, load_settings(None)), Writings()
+    answerer = Answerer(engine, database, books, reply_seconds=60)
     answering = Answering(
         database,
         answerer,
-        Commands(engine, database).run,
+        Commands(engine, database, books, writings).run,
+        books,
+        writings,
         edit_seconds=1.2,
         answer_window=timedelta(minutes=30),
     )
@@ -216,7 +236,7 @@ def _message(number: int, conversations: int) -> IncomingMessage:
     )
 
 
-def _percentile(values: list[float], percent: float) -> float:
+def _percentile(values: Sequence[float], percent: float) -> float:
     ordered = sorted(values)
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))], 2)
 

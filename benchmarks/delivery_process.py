@@ -54,6 +54,13 @@ class BotProcess:
             )
 
     @property
+    def tracebacks(self) -> int:
+        """How many it has printed in all its lives."""
+        return (
+            (self._folder / "bot.log").read_text(encoding="utf-8", errors="replace").count("Traceback (most")
+        )
+
+    @property
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
@@ -92,18 +99,23 @@ def _clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def new_database(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of an empty database; one on PostgreSQL is dropped at the end."""
+def new_database(kind: str, folder: Path, server: str = SERVER) -> Iterator[str]:
+    """The URL of an empty database; one on PostgreSQL, at the URL `server`, is dropped at the end."""
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'parley.db'}"
         return
-    name = f"parley_delivery_{uuid.uuid4().hex}"
-    with psycopg.connect(SERVER, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        try:
-            yield make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    name = sql.Identifier(f"parley_delivery_{uuid.uuid4().hex}")
+    _execute(server, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+    try:
+        yield make_url(server).set(database=name.as_string().strip('"')).render_as_string(hide_password=False)
+    finally:
+        _execute(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def _execute(server: str, statement: sql.Composed) -> None:
+    """By a connection of its own: the server may be stopped between two of them."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement)
 
 
 async def read_stored(url: str) -> Stored:
@@ -113,9 +125,9 @@ async def read_stored(url: str) -> Stored:
     decided = select(Inbox.message_id, Inbox.decision).where(Inbox.decision.is_not(None))
     answered = select(question.external_id, Message.text).join(question, Message.question_id == question.id)
     try:
-        async with database.reading() as session:
-            decisions = {number: str(decision) for number, decision in await session.execute(decided)}
-            answers = {str(number): text for number, text in await session.execute(answered)}
+        with database.reading() as session:
+            decisions = {number: str(decision) for number, decision in session.execute(decided)}
+            answers = {str(number): text for number, text in session.execute(answered)}
     finally:
         await database.close()
     return Stored(decisions, answers)

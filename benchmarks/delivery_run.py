@@ -7,12 +7,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.delivery_check import Finding, Said, Verdict, check
-from benchmarks.delivery_process import BotProcess, bot_settings, new_database, read_stored
+from benchmarks.delivery_network import Network, open_network
+from benchmarks.delivery_postgres import MISSING, PostgresServer, find_programs
+from benchmarks.delivery_process import SERVER, BotProcess, bot_settings, new_database, read_stored
 from benchmarks.delivery_worlds import WORLDS, World
 
 SHORTEST_LIFE, LONGEST_LIFE = 0.5, 6.5
@@ -20,18 +22,25 @@ SHORTEST_LIFE, LONGEST_LIFE = 0.5, 6.5
 TRAPPED = 0.5
 """How many kills wait for the moment at which the bot says something."""
 TRAP_SECONDS = 2.0
+STORM_SECONDS_A_MESSAGE = 0.5
 QUIET, QUIET_WHILE_OWING, LONGEST_WAIT = 6.0, 20.0, 60.0
+PATIENCE_AFTER_A_STORM, LONGEST_WAIT_AFTER_A_STORM = 90.0, 300.0
+"""Libraries wait ever longer before they connect again, and Slack allows few edits a minute."""
 OPENING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`combination` is a platform and a database, such as discord_sqlite, or naive_ and a platform."""
+    """`combination` is a platform and a database, such as discord_sqlite, or naive_ and a platform.
+
+    With `network` nothing is killed; the ways to the platform and the database fail, and the database itself.
+    """
 
     combination: str
     messages: int
     kills: int
     seed: int
+    network: bool = False
 
     @property
     def platform(self) -> str:
@@ -63,9 +72,20 @@ class Outcome:
 async def run(plan: Plan) -> Outcome:
     """Everything of it is made anew, and put away if nothing was found."""
     folder = Path(tempfile.mkdtemp(prefix=f"delivery-{plan.combination}-{plan.seed}-"))
-    with nullcontext("") if plan.naive else new_database(plan.database, folder) as url:
-        async with WORLDS[plan.platform](plan.seed) as world:
-            outcome = await Run(plan, world, url, folder).play()
+    async with AsyncExitStack() as stack:
+        server = None
+        if plan.network and plan.database == "postgres":
+            server = await stack.enter_async_context(_new_server())
+        url = ""
+        if not plan.naive:
+            database = new_database(plan.database, folder, server.url if server else SERVER)
+            url = stack.enter_context(database)
+        world: World = WORLDS[plan.platform](plan.seed)
+        await stack.enter_async_context(world)
+        network = None
+        if plan.network:
+            network = await stack.enter_async_context(open_network(world, url, plan.seed, server))
+        outcome = await Run(plan, world, url, folder, network).play()
     if plan.naive or not (outcome.verdict.findings or outcome.trouble):
         _remove(folder)
         return outcome
@@ -73,12 +93,20 @@ async def run(plan: Plan) -> Outcome:
     return outcome
 
 
+def _new_server() -> PostgresServer:
+    programs = find_programs()
+    if programs is None:
+        raise FileNotFoundError(MISSING)
+    return PostgresServer(programs)
+
+
 class Run:
-    def __init__(self, plan: Plan, world: World, url: str, folder: Path) -> None:
+    def __init__(self, plan: Plan, world: World, url: str, folder: Path, network: Network | None) -> None:
         self._plan = plan
         self._world = world
         self._url = url
         self._folder = folder
+        self._network = network
         self._random = random.Random(plan.seed)
         self._said: list[Said] = []
         self._trouble: list[str] = []
@@ -88,7 +116,8 @@ class Run:
         if self._plan.naive:
             command = ("benchmarks.delivery_naive", self._plan.platform)
             return BotProcess(command, self._world.environment(), self._folder)
-        settings = {"PARLEY_DATABASE_URL": self._url, **bot_settings(), **self._world.environment()}
+        url = self._network.url if self._network else self._url
+        settings = {"PARLEY_DATABASE_URL": url, **bot_settings(), **self._world.environment()}
         return BotProcess(("benchmarks.delivery_bot",), settings, self._folder)
 
     async def play(self) -> Outcome:
@@ -96,18 +125,29 @@ class Run:
         try:
             await self._bot.start()
             await self._open_places()
-            lives = [self._random.uniform(SHORTEST_LIFE, LONGEST_LIFE) for _ in range(self._plan.kills)]
             self._world.faults.active = True
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._talk(sum(lives)))
-                both.create_task(self._kill(lives))
+                if self._network is not None:
+                    seconds = self._plan.messages * STORM_SECONDS_A_MESSAGE
+                    both.create_task(self._talk(seconds))
+                    both.create_task(self._network.storm(seconds))
+                else:
+                    lives = [
+                        self._random.uniform(SHORTEST_LIFE, LONGEST_LIFE) for _ in range(self._plan.kills)
+                    ]
+                    both.create_task(self._talk(sum(lives)))
+                    both.create_task(self._kill(lives))
             self._world.faults.active = False
             await self._wait_until_quiet()
+            if not self._bot.alive:
+                self._trouble.append("it ended by itself")
         finally:
             ended = await self._bot.terminate()
         if ended and not self._plan.naive:
             self._trouble.append(ended)
         self._trouble += [f"it ended by itself with {code}" for code in self._bot.crashes]
+        if self._network is not None and not self._plan.naive:
+            self._note_what_a_network_shows(self._network)
         return await self._judge(time.monotonic() - began)
 
     async def _open_places(self) -> None:
@@ -140,9 +180,12 @@ class Run:
     async def _wait_until_quiet(self) -> None:
         """Until nothing is said any more; for longer while an answer is owed."""
         started = time.monotonic()
-        while time.monotonic() - started < LONGEST_WAIT and self._bot.alive:
+        longest, while_owing = LONGEST_WAIT, QUIET_WHILE_OWING
+        if self._network is not None:
+            longest, while_owing = LONGEST_WAIT_AFTER_A_STORM, PATIENCE_AFTER_A_STORM
+        while time.monotonic() - started < longest and self._bot.alive:
             silence = time.monotonic() - max(started, self._world.faults.last_post)
-            patience = QUIET if self._plan.naive or not self._owing() else QUIET_WHILE_OWING
+            patience = QUIET if self._plan.naive or not self._owing() else while_owing
             if silence > patience and not self._world.faults.pending:
                 return
             await asyncio.sleep(0.2)
@@ -157,6 +200,12 @@ class Run:
                 self._trouble.append(otherwise)
                 return
             await asyncio.sleep(0.05)
+
+    def _note_what_a_network_shows(self, network: Network) -> None:
+        if count := self._bot.tracebacks:
+            self._trouble.append(f"its log has {count} tracebacks")
+        if count := len(network.promises_broken):
+            self._trouble.append(f"it acknowledged {count} messages while the database was away")
 
     async def _judge(self, seconds: float) -> Outcome:
         stored = None if self._plan.naive else await read_stored(self._url)

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
+from urllib.parse import urlsplit
 
 from benchmarks.delivery_check import Said, Shown
 from tests.fakes import faults_discord, faults_slack
 from tests.fakes.discord_server import FakeDiscord
 from tests.fakes.discord_state import THREAD, Channel, Message, User
 from tests.fakes.faults import Faults
+from tests.fakes.proxy import Proxy
 from tests.fakes.slack_server import BOT_SCOPES, FakeSlack
 
 READING = ("channels:read", "groups:read", "im:read")
@@ -28,6 +30,13 @@ class World(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    @property
+    def port(self) -> int: ...
+
+    def go_through(self, proxy: Proxy) -> None:
+        """The bot is to come by this way. Before `environment` is read."""
+        ...
+
     def environment(self) -> Mapping[str, str]: ...
 
     @property
@@ -44,6 +53,10 @@ class World(Protocol):
     def shown(self) -> list[Shown]: ...
 
     def forget_killed(self) -> None: ...
+
+    def acknowledged(self, since: float) -> set[str]:
+        """Ids of messages to the bot that were handed to it after `since`, by the loop's clock, and acknowledged."""
+        ...
 
 
 class DiscordWorld:
@@ -71,6 +84,14 @@ class DiscordWorld:
     ) -> None:
         await self.faults.stop()
         await self._discord.__aexit__()
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self._discord.api_url).port or 0
+
+    def go_through(self, proxy: Proxy) -> None:
+        self._discord.address = proxy.address
+        self._discord.gateway.url = self._discord.gateway_url
 
     def environment(self) -> Mapping[str, str]:
         return {
@@ -130,6 +151,10 @@ class DiscordWorld:
         assert isinstance(self._discord.gateway, faults_discord.FaultyGateway)
         self._discord.gateway.forget_killed()
 
+    def acknowledged(self, since: float) -> set[str]:
+        """A gateway's events are not."""
+        return set()
+
 
 @dataclass(frozen=True, slots=True)
 class SlackThread:
@@ -152,6 +177,8 @@ class SlackWorld:
         self._known: list[SlackThread] = []
         """Threads that the bot takes part in: what is said there is said to it."""
         self._threads: list[SlackThread] = []
+        self._addressed: set[str] = set()
+        self._proxy: Proxy | None = None
 
     async def __aenter__(self) -> Self:
         await self._slack.__aenter__()
@@ -163,11 +190,20 @@ class SlackWorld:
         await self.faults.stop()
         await self._slack.__aexit__(kind, error, trace)
 
+    @property
+    def port(self) -> int:
+        return urlsplit(self._slack.api_url).port or 0
+
+    def go_through(self, proxy: Proxy) -> None:
+        """The address of the socket follows the one that it is asked for by."""
+        self._proxy = proxy
+
     def environment(self) -> Mapping[str, str]:
+        url = f"http://{self._proxy.address}/api/" if self._proxy else self._slack.api_url
         return {
             "SLACK_BOT_TOKEN": self._slack.bot_token,
             "SLACK_APP_TOKEN": self._slack.app_token,
-            "SLACK_API_URL": self._slack.api_url,
+            "SLACK_API_URL": url,
         }
 
     @property
@@ -217,6 +253,8 @@ class SlackWorld:
         thread = None if isinstance(place, str) else place.ts
         speaker = person or self._dms.get(channel) or self._random.choice(self._people)
         ts = await self._slack.say(channel, speaker, words.format(number), thread=thread)
+        if addressed:
+            self._addressed.add(ts)
         return Said(number, ts, f"{channel}/{thread or ''}", addressed)
 
     def shown(self) -> list[Shown]:
@@ -227,6 +265,11 @@ class SlackWorld:
 
     def forget_killed(self) -> None:
         """Its socket is closed, which is all that Slack sees."""
+
+    def acknowledged(self, since: float) -> set[str]:
+        envelopes = self._slack.socket.envelopes
+        late = [one for one in envelopes if one.acked and one.sent_at is not None and one.sent_at > since]
+        return {str(one.payload.get("event", {}).get("ts")) for one in late} & self._addressed
 
 
 WORLDS: Mapping[str, type[DiscordWorld] | type[SlackWorld]] = {"discord": DiscordWorld, "slack": SlackWorld}

@@ -55,7 +55,7 @@ def _sqlite(url: URL) -> Address:
             "Parley keeps its data in a file, not in memory: for example sqlite:///parley.db."
         )
     path = Path(url.database or "").expanduser().resolve()
-    return Address(URL.create("sqlite+aiosqlite", database=str(path)), path)
+    return Address(URL.create("sqlite+pysqlite", database=str(path)), path)
 
 
 def _postgresql(url: URL) -> Address:

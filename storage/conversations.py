@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.orm import Session
 
 from storage import tables
+from storage.statements import add_unless_there
 from storage.tables import FinishReason, Platform, Role
 
 
@@ -36,6 +36,8 @@ class HistoryMessage:
     author_name: str | None
     text: str
     created_at: datetime
+    attachments: str | None = None
+    """What its files say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,67 +64,77 @@ class TurnRecord:
     error: str | None
     """The sentence that the person read in place of an answer, or after a part of one."""
     started_at: datetime
+    prompt: Sequence[Mapping[str, Any]] = ()
+    """Exactly what it saw, message by message."""
 
 
-async def find_conversation(
-    session: AsyncSession, *, platform: Platform, workspace: str, channel: str, thread: str
+_CONVERSATION = (
+    select(
+        tables.Conversation.id,
+        tables.Conversation.channel_id,
+        tables.Workspace.platform,
+        tables.Conversation.private,
+    )
+    .join(tables.Channel, tables.Conversation.channel_id == tables.Channel.id)
+    .join(tables.Workspace, tables.Channel.workspace_id == tables.Workspace.id)
+    .where(
+        tables.Workspace.platform == bindparam("platform"),
+        tables.Workspace.external_id == bindparam("workspace"),
+        tables.Channel.external_id == bindparam("channel"),
+        tables.Conversation.thread == bindparam("thread"),
+    )
+)
+
+
+def find_conversation(
+    session: Session, *, platform: Platform, workspace: str, channel: str, thread: str
 ) -> Conversation | None:
     """The conversation at a place named by the platform's ids; `thread` is empty outside threads."""
-    query = (
-        select(
-            tables.Conversation.id,
-            tables.Conversation.channel_id,
-            tables.Workspace.platform,
-            tables.Conversation.private,
-        )
-        .join(tables.Channel, tables.Conversation.channel_id == tables.Channel.id)
-        .join(tables.Workspace, tables.Channel.workspace_id == tables.Workspace.id)
-        .where(
-            tables.Workspace.platform == platform,
-            tables.Workspace.external_id == workspace,
-            tables.Channel.external_id == channel,
-            tables.Conversation.thread == thread,
-        )
-    )
-    row = (await session.execute(query)).one_or_none()
+    where = {"platform": platform, "workspace": workspace, "channel": channel, "thread": thread}
+    row = session.execute(_CONVERSATION, where).one_or_none()
     return None if row is None else Conversation(*row)
 
 
-async def find_or_add_conversation(
-    tx: AsyncSession, *, platform: Platform, workspace: str, channel: str, thread: str, private: bool
+def find_or_add_conversation(
+    tx: Session, *, platform: Platform, workspace: str, channel: str, thread: str, private: bool
 ) -> Conversation:
     """The conversation at that place, which is added with its workspace and channel when it is new."""
-    found = await find_conversation(
-        tx, platform=platform, workspace=workspace, channel=channel, thread=thread
-    )
+    found = find_conversation(tx, platform=platform, workspace=workspace, channel=channel, thread=thread)
     if found is not None:
         return found
-    workspace_id = await _find_or_add(tx, tables.Workspace, {"platform": platform, "external_id": workspace})
-    channel_id = await _find_or_add(
-        tx, tables.Channel, {"workspace_id": workspace_id, "external_id": channel}
-    )
+    workspace_id = _find_or_add(tx, tables.Workspace, {"platform": platform, "external_id": workspace})
+    channel_id = _find_or_add(tx, tables.Channel, {"workspace_id": workspace_id, "external_id": channel})
     key = {"channel_id": channel_id, "thread": thread}
-    conversation_id = await _find_or_add(tx, tables.Conversation, key, private=private)
+    conversation_id = _find_or_add(tx, tables.Conversation, key, private=private)
     return Conversation(conversation_id, channel_id, platform, private)
 
 
-async def find_or_add_account(
-    tx: AsyncSession, *, platform: Platform, workspace: str, external_id: str, name: str, is_bot: bool
+_ACCOUNT = select(tables.Account.id, tables.Account.name, tables.Account.is_bot).where(
+    tables.Account.platform == bindparam("platform"),
+    tables.Account.scope == bindparam("scope"),
+    tables.Account.external_id == bindparam("external_id"),
+)
+
+
+def find_or_add_account(
+    tx: Session, *, platform: Platform, workspace: str, external_id: str, name: str, is_bot: bool
 ) -> int:
     """The id of the account, which is added when it is new and takes the name that it has now."""
     # Discord's ids are unique everywhere, Slack's within a workspace: one person is one account, also in messages
     # that are in no workspace, so that what they agreed to and what they want forgotten reach all of it.
     scope = workspace if platform == "slack" else ""
     key = {"platform": platform, "scope": scope, "external_id": external_id}
-    account = await tx.scalar(select(tables.Account).filter_by(**key))
+    account = tx.execute(_ACCOUNT, key).one_or_none()
     if account is None:
-        return await _find_or_add(tx, tables.Account, key, name=name, is_bot=is_bot)
-    account.name, account.is_bot = name, is_bot
-    return account.id
+        return _find_or_add(tx, tables.Account, key, name=name, is_bot=is_bot)
+    if (account.name, account.is_bot) != (name, is_bot):
+        changed = update(tables.Account).where(tables.Account.id == account.id)
+        tx.execute(changed.values(name=name, is_bot=is_bot))
+    return int(account.id)
 
 
-async def record_message(
-    tx: AsyncSession,
+def record_message(
+    tx: Session,
     *,
     conversation: Conversation,
     account_id: int,
@@ -133,51 +145,64 @@ async def record_message(
     reply_to: str | None,
 ) -> int | None:
     """Record what a person said. None when the channel's message `external_id` is recorded already."""
-    return await _add_unless_there(
-        tx,
-        tables.Message,
-        conversation_id=conversation.id,
-        channel_id=conversation.channel_id,
-        role="user",
-        account_id=account_id,
-        external_id=external_id,
-        reply_to=reply_to,
-        text=text,
-        source=source,
-        created_at=created_at,
+    values = {
+        "conversation_id": conversation.id,
+        "channel_id": conversation.channel_id,
+        "role": "user",
+        "account_id": account_id,
+        "external_id": external_id,
+        "reply_to": reply_to,
+        "text": text,
+        "shown": True,
+        "source": source,
+        "created_at": created_at,
+    }
+    return add_unless_there(tx, tables.Message, values)
+
+
+_NEWEST = (
+    select(
+        tables.Message.id,
+        tables.Message.role,
+        tables.Account.name,
+        tables.Message.text,
+        tables.Message.created_at,
+        tables.Message.attachments,
     )
+    .join(tables.Conversation, tables.Message.conversation_id == tables.Conversation.id)
+    .outerjoin(tables.Account, tables.Message.account_id == tables.Account.id)
+    .where(
+        tables.Message.conversation_id == bindparam("conversation"),
+        tables.Message.shown,
+        # An answer goes with its question: one that was being written during a reset stays outside, too.
+        or_(
+            func.coalesce(tables.Message.question_id, tables.Message.id)
+            > func.coalesce(tables.Conversation.history_starts_after, 0),
+            tables.Message.id == bindparam("question"),
+        ),
+    )
+    .order_by(tables.Message.id.desc())
+    .limit(bindparam("most"))
+)
+_UPTO = _NEWEST.where(tables.Message.id <= bindparam("question"))
 
 
-async def list_history(
-    session: AsyncSession, conversation: Conversation, *, limit: int
+def list_history(
+    session: Session, conversation: Conversation, *, limit: int, question_id: int | None = None
 ) -> list[HistoryMessage]:
-    """The newest `limit` messages since the last reset, oldest first, in the order in which they were recorded."""
-    # An answer goes with its question: one that was being written during a reset stays outside, too.
-    asked = func.coalesce(tables.Message.question_id, tables.Message.id)
-    newest = (
-        select(
-            tables.Message.id,
-            tables.Message.role,
-            tables.Account.name,
-            tables.Message.text,
-            tables.Message.created_at,
-        )
-        .join(tables.Conversation, tables.Message.conversation_id == tables.Conversation.id)
-        .outerjoin(tables.Account, tables.Message.account_id == tables.Account.id)
-        .where(
-            tables.Message.conversation_id == conversation.id,
-            asked > func.coalesce(tables.Conversation.history_starts_after, 0),
-        )
-        .order_by(tables.Message.id.desc())
-        .limit(limit)
-    )
-    rows = (await session.execute(newest)).all()
+    """The newest `limit` messages since the last reset, oldest first, in the order in which they were recorded.
+
+    With `question_id` it ends with that one: when a question is tried again, another may have been recorded after it.
+    """
+    query = _NEWEST if question_id is None else _UPTO
+    values = {"conversation": conversation.id, "most": limit, "question": question_id}
+    rows = session.execute(query, values).all()
     return [HistoryMessage(*row) for row in reversed(rows)]
 
 
-async def find_last_prompt(session: AsyncSession, conversation: Conversation) -> list[int] | None:
+def find_last_prompt(session: Session, conversation: Conversation) -> list[int] | None:
     """The ids of the messages that the model saw for its newest answer; None where it has not answered yet."""
-    return await session.scalar(
+    return session.scalar(
         select(tables.Turn.prompt_message_ids)
         .where(
             tables.Turn.conversation_id == conversation.id,
@@ -188,8 +213,14 @@ async def find_last_prompt(session: AsyncSession, conversation: Conversation) ->
     )
 
 
-async def record_turn(
-    tx: AsyncSession, turn: TurnRecord, answer_text: str | None, external_ids: Sequence[str]
+_ADD_TURN = insert(tables.Turn.__table__)
+_ADD_ANSWER = insert(tables.Message.__table__).returning(tables.Message.__table__.c.id)
+_ADD_PARTS = insert(tables.MessagePart.__table__)
+_CHANNEL_OF = select(tables.Message.channel_id).where(tables.Message.id == bindparam("message"))
+
+
+def record_turn(
+    tx: Session, turn: TurnRecord, answer_text: str | None, external_ids: Sequence[str]
 ) -> int | None:
     """Record a call of the model and the answer that people see, if they see one; the id of the answer.
 
@@ -197,83 +228,143 @@ async def record_turn(
     """
     answer_id = None
     if answer_text is not None:
-        answer_id = await _record_answer(tx, turn, answer_text, external_ids)
-    row = tables.Turn(
-        conversation_id=turn.conversation.id,
-        question_id=turn.question_id,
-        answer_id=answer_id,
-        version=turn.version,
-        model=turn.model,
-        sampling=dict(turn.sampling),
-        seed=turn.seed,
-        prompt_message_ids=list(turn.prompt_message_ids),
-        prompt_tokens=turn.prompt_tokens,
-        completion_tokens=turn.completion_tokens,
-        cached_tokens=turn.cached_tokens,
-        queue_seconds=turn.queue_seconds,
-        first_token_seconds=turn.first_token_seconds,
-        total_seconds=turn.total_seconds,
-        finish_reason=turn.finish_reason,
-        error=turn.error,
-        started_at=turn.started_at,
-    )
-    tx.add(row)
+        answer_id = _record_answer(tx, turn, answer_text, external_ids)
+    values = {
+        "conversation_id": turn.conversation.id,
+        "question_id": turn.question_id,
+        "answer_id": answer_id,
+        "version": turn.version,
+        "model": turn.model,
+        "sampling": dict(turn.sampling),
+        "seed": turn.seed,
+        "prompt_message_ids": list(turn.prompt_message_ids),
+        "prompt": list(turn.prompt) or None,
+        "prompt_tokens": turn.prompt_tokens,
+        "completion_tokens": turn.completion_tokens,
+        "cached_tokens": turn.cached_tokens,
+        "queue_seconds": turn.queue_seconds,
+        "first_token_seconds": turn.first_token_seconds,
+        "total_seconds": turn.total_seconds,
+        "finish_reason": turn.finish_reason,
+        "error": turn.error,
+        "started_at": turn.started_at,
+    }
+    tx.execute(_ADD_TURN, values)
     return answer_id
 
 
-async def record_parts(tx: AsyncSession, answer_id: int, external_ids: Sequence[str]) -> None:
+def record_parts(tx: Session, answer_id: int, external_ids: Sequence[str]) -> None:
     """Record the platform's ids of the messages that show an answer, in order."""
-    answer = await tx.get_one(tables.Message, answer_id)
-    tx.add_all(
-        tables.MessagePart(
-            message_id=answer_id, part=part, channel_id=answer.channel_id, external_id=external_id
-        )
+    channel_id = tx.scalar(_CHANNEL_OF, {"message": answer_id})
+    parts = [
+        {"message_id": answer_id, "part": part, "channel_id": channel_id, "external_id": external_id}
         for part, external_id in enumerate(external_ids)
+    ]
+    if parts:
+        tx.execute(_ADD_PARTS, parts)
+
+
+def record_attachments(tx: Session, message_id: int, text: str) -> None:
+    """Keep what the files of a message say, so that later answers know it, too."""
+    tx.execute(update(tables.Message).where(tables.Message.id == message_id).values(attachments=text))
+
+
+def find_said(
+    session: Session, platform: Platform, workspace: str, channel: str, external_id: str
+) -> int | None:
+    """What a person said, by the platform's ids."""
+    return session.scalar(
+        select(tables.Message.id)
+        .join(tables.Channel, tables.Message.channel_id == tables.Channel.id)
+        .join(tables.Workspace, tables.Channel.workspace_id == tables.Workspace.id)
+        .where(
+            tables.Workspace.platform == platform,
+            tables.Workspace.external_id == workspace,
+            tables.Channel.external_id == channel,
+            tables.Message.external_id == external_id,
+            tables.Message.role == "user",
+        )
     )
 
 
-async def reset_conversation(tx: AsyncSession, conversation: Conversation) -> None:
+def change_said(
+    tx: Session, platform: Platform, workspace: str, channel: str, external_id: str, text: str
+) -> bool:
+    """Somebody edited a message that is in the dialogue. False where it is not."""
+    message_id = find_said(tx, platform, workspace, channel, external_id)
+    if message_id is not None:
+        tx.execute(update(tables.Message).where(tables.Message.id == message_id).values(text=text))
+    return message_id is not None
+
+
+def count_bot_turns(session: Session, conversation: Conversation) -> int:
+    """How many messages of bots were answered since a person spoke last."""
+    spoken = (
+        select(tables.Message.id)
+        .join(tables.Account, tables.Message.account_id == tables.Account.id)
+        .where(tables.Message.conversation_id == conversation.id)
+    )
+    last_person = spoken.where(~tables.Account.is_bot).order_by(tables.Message.id.desc()).limit(1)
+    since = func.coalesce(last_person.scalar_subquery(), 0)
+    bots = spoken.where(tables.Account.is_bot, tables.Message.id > since).subquery()
+    return session.scalar(select(func.count()).select_from(bots)) or 0
+
+
+def replace_parts(tx: Session, answer_id: int, external_ids: Sequence[str]) -> None:
+    """As `record_parts`, where these messages showed another answer before, or this one in other messages."""
+    part = tables.MessagePart
+    channel = select(tables.Message.channel_id).where(tables.Message.id == answer_id).scalar_subquery()
+    there = and_(part.channel_id == channel, part.external_id.in_(external_ids))
+    tx.execute(delete(part).where(or_(part.message_id == answer_id, there)))
+    record_parts(tx, answer_id, external_ids)
+
+
+def reset_conversation(tx: Session, conversation: Conversation) -> None:
     """Leave everything said so far out of later histories. Nothing is deleted."""
     newest = select(func.max(tables.Message.id)).where(tables.Message.conversation_id == conversation.id)
-    await tx.execute(
+    tx.execute(
         update(tables.Conversation)
         .where(tables.Conversation.id == conversation.id)
-        .values(history_starts_after=newest.scalar_subquery())
+        .values(
+            history_started_after=func.coalesce(tables.Conversation.history_starts_after, 0),
+            history_starts_after=newest.scalar_subquery(),
+        )
     )
 
 
-async def _record_answer(tx: AsyncSession, turn: TurnRecord, text: str, external_ids: Sequence[str]) -> int:
-    answer = tables.Message(
-        conversation_id=turn.conversation.id,
-        channel_id=turn.conversation.channel_id,
-        role="assistant",
-        question_id=turn.question_id,
-        text=text,
-        source=turn.conversation.platform,
-        created_at=turn.started_at + timedelta(seconds=turn.total_seconds),
+def undo_reset(tx: Session, conversation: Conversation) -> bool:
+    """Let the history begin where it began before the last reset. False when there was none to take back."""
+    undone = tx.execute(
+        update(tables.Conversation)
+        .where(
+            tables.Conversation.id == conversation.id, tables.Conversation.history_started_after.is_not(None)
+        )
+        .values(history_starts_after=tables.Conversation.history_started_after, history_started_after=None)
     )
-    tx.add(answer)
-    await tx.flush()
-    await record_parts(tx, answer.id, external_ids)
-    return answer.id
+    return int(getattr(undone, "rowcount", 0)) > 0
 
 
-_Identified = tables.Workspace | tables.Channel | tables.Conversation | tables.Account | tables.Message
+def _record_answer(tx: Session, turn: TurnRecord, text: str, external_ids: Sequence[str]) -> int:
+    values = {
+        "conversation_id": turn.conversation.id,
+        "channel_id": turn.conversation.channel_id,
+        "role": "assistant",
+        "question_id": turn.question_id,
+        "text": text,
+        "shown": True,
+        "source": turn.conversation.platform,
+        "created_at": turn.started_at + timedelta(seconds=turn.total_seconds),
+    }
+    answer_id = int(tx.execute(_ADD_ANSWER, values).scalar_one())
+    record_parts(tx, answer_id, external_ids)
+    return answer_id
 
 
-async def _find_or_add(
-    tx: AsyncSession, table: type[_Identified], key: Mapping[str, Any], **others: object
-) -> int:
-    added = await _add_unless_there(tx, table, **key, **others)
+_Identified = tables.Workspace | tables.Channel | tables.Conversation | tables.Account
+
+
+def _find_or_add(tx: Session, table: type[_Identified], key: Mapping[str, Any], **others: object) -> int:
+    added = add_unless_there(tx, table, {**key, **others})
     if added is not None:
         return added
-    return (await tx.scalars(select(table.id).filter_by(**key))).one()
-
-
-async def _add_unless_there(tx: AsyncSession, table: type[_Identified], **values: object) -> int | None:
-    """Insert a row and return its id; None when a unique constraint says that it is there, also just now."""
-    if tx.get_bind().dialect.name == "postgresql":
-        return await tx.scalar(
-            postgresql.insert(table).values(**values).on_conflict_do_nothing().returning(table.id)
-        )
-    return await tx.scalar(sqlite.insert(table).values(**values).on_conflict_do_nothing().returning(table.id))
+    return tx.scalars(select(table.id).filter_by(**key)).one()

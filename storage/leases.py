@@ -4,17 +4,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from storage.tables import Identify, Lease, Platform
 
 
-async def take_lease(tx: AsyncSession, name: str, holder: str, now: datetime, seconds: float) -> int | None:
+def take_lease(tx: Session, name: str, holder: str, now: datetime, seconds: float) -> int | None:
     """Take or renew a lease. Its fence, which rises when the holder changes; None while another holds it."""
     insert = postgresql.insert if tx.get_bind().dialect.name == "postgresql" else sqlite.insert
     first = {"name": name, "holder": "", "fence": 0, "expires_at": now}
-    await tx.execute(insert(Lease).values(**first).on_conflict_do_nothing())
-    lease = (await tx.scalars(select(Lease).where(Lease.name == name).with_for_update())).one()
+    tx.execute(insert(Lease).values(**first).on_conflict_do_nothing())
+    lease = tx.scalars(select(Lease).where(Lease.name == name).with_for_update()).one()
     if lease.holder != holder:
         if lease.holder and lease.expires_at > now:
             return None
@@ -23,19 +23,19 @@ async def take_lease(tx: AsyncSession, name: str, holder: str, now: datetime, se
     return lease.fence
 
 
-async def give_back_lease(tx: AsyncSession, name: str, holder: str) -> None:
+def give_back_lease(tx: Session, name: str, holder: str) -> None:
     """Let another take it at once. Nothing happens unless `holder` has it."""
-    lease = await tx.scalar(select(Lease).where(Lease.name == name, Lease.holder == holder).with_for_update())
+    lease = tx.scalar(select(Lease).where(Lease.name == name, Lease.holder == holder).with_for_update())
     if lease is not None:
         lease.holder = ""
 
 
-async def record_identify(tx: AsyncSession, platform: Platform, now: datetime) -> None:
+def record_identify(tx: Session, platform: Platform, now: datetime) -> None:
     """Count a login; those of more than a day ago are dropped."""
-    await tx.execute(delete(Identify).where(Identify.at < now - timedelta(days=1)))
+    tx.execute(delete(Identify).where(Identify.at < now - timedelta(days=1)))
     tx.add(Identify(platform=platform, at=now))
 
 
-async def count_identifies(session: AsyncSession, platform: Platform, since: datetime) -> int:
+def count_identifies(session: Session, platform: Platform, since: datetime) -> int:
     query = select(func.count()).where(Identify.platform == platform, Identify.at >= since)
-    return await session.scalar(query) or 0
+    return session.scalar(query) or 0

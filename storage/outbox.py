@@ -6,16 +6,17 @@ Those that take a `Claim` raise `ClaimLost` when another process has the message
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any
 
-from sqlalchemy import Select, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.orm import Session
 
-from storage.conversations import record_parts
-from storage.inbox import Claim, close_received, guard
-from storage.tables import Decision, Inbox, Outbox, PartOp, PartState
+from storage.answers import find_heir
+from storage.conversations import record_parts, replace_parts
+from storage.inbox import OPEN, Claim, close_received, guard, record_answer
+from storage.tables import Decision, Inbox, Message, Outbox, PartOp, PartState
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +34,48 @@ class Part:
     external_id: str | None
 
 
-async def list_parts(session: AsyncSession, claim: Claim) -> list[Part]:
-    rows = await session.scalars(
-        select(Outbox).where(Outbox.inbox_id == claim.inbox_id).order_by(Outbox.part)
-    )
-    return [_to_part(row) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An answer whose text is fixed. `marked` is the part that is marked as `sending`, and was not sent yet."""
+
+    parts: Sequence[Part]
+    marked: Part | None = None
+    answer_id: int | None = None
 
 
-async def add_preview(tx: AsyncSession, claim: Claim, part: int, body: str, now: datetime) -> Part:
+_columns = Outbox.__table__.c
+_PARTS = (
+    select(*(_columns[name] for name in Part.__dataclass_fields__))
+    .where(_columns.inbox_id == bindparam("its_inbox_id"))
+    .order_by(_columns.part)
+)
+_ADD = insert(Outbox.__table__)
+_CHANGE = update(Outbox.__table__).where(_columns.id == bindparam("its_id"))
+_DELETE = delete(Outbox.__table__).where(_columns.id == bindparam("its_id"))
+
+
+def list_parts(session: Session, claim: Claim) -> list[Part]:
+    return [Part(*row) for row in session.execute(_PARTS, {"its_inbox_id": claim.inbox_id})]
+
+
+def add_preview(tx: Session, claim: Claim, part: int, body: str, now: datetime) -> Part:
     """A part that is posted while the answer is still being written; in state `sending` at once."""
-    await guard(tx, claim)
-    row = _new(claim, part, body, "sending")
-    row.first_try_at, row.attempts = now, 1
-    tx.add(row)
-    await tx.flush()
-    return _to_part(row)
+    guard(tx, claim)
+    tx.execute(_ADD, _new(claim, part, body) | {"state": "sending", "first_try_at": now, "attempts": 1})
+    return next(row for row in list_parts(tx, claim) if row.part == part)
 
 
-async def commit_answer(
-    tx: AsyncSession,
+def adopt_parts(tx: Session, claim: Claim, inbox_id: int) -> None:
+    """What shows the answer to another row will show the answer to this one."""
+    guard(tx, claim)
+    for row in tx.execute(_PARTS, {"its_inbox_id": inbox_id}).all():
+        if row.external_id is not None and row.op != "delete":
+            adopted = _new(claim, row.part, "") | {"state": "sent", "external_id": row.external_id}
+            tx.execute(_ADD, adopted)
+
+
+def commit_answer(
+    tx: Session,
     claim: Claim,
     bodies: Sequence[str],
     *,
@@ -59,123 +83,168 @@ async def commit_answer(
     answer_id: int | None,
     shown: Mapping[int, str],
     now: datetime | None = None,
-) -> int | None:
+) -> Committed:
     """Fix the text of an answer: from here on nothing else can be sent. `shown` is what previews show, by part.
 
     What was posted early becomes an edit, or nothing if it shows the same; what is too many is deleted. With `now`,
-    a post that comes first is marked as `sending` in the same transaction: its number is returned, and it is sent next.
+    a post that comes first is marked as `sending` in the same transaction, and is sent next.
     """
-    await guard(tx, claim)
-    there = {row.part: row for row in await tx.scalars(_of(claim))}
-    for part, body in enumerate(bodies):
-        row = there.pop(part, None)
-        if row is None:
-            tx.add(_new(claim, part, body, "pending"))
-        elif row.external_id is not None or row.state == "sending":
-            row.op, row.body = "edit", body
-            row.state = _state_of_edit(row, same=shown.get(part) == body)
-        else:
-            row.body, row.state = body, "pending"
+    record_answer(tx, claim, decision, answer_id)
+    there = {row.part: row for row in list_parts(tx, claim)}
+    new = [_new(claim, part, body) for part, body in enumerate(bodies) if part not in there]
     for row in there.values():
+        body = bodies[row.part] if row.part < len(bodies) else None
         if row.external_id is None and row.state != "sending":
-            await tx.delete(row)
+            if body is None:
+                tx.execute(_DELETE, {"its_id": row.id})
+            else:
+                _change(tx, row, body=body, state="pending")
+        elif body is None:
+            _change(tx, row, op="delete", state=_state_of_edit(row, same=False))
         else:
-            row.op, row.state = "delete", _state_of_edit(row, same=False)
-    await tx.execute(
-        update(Inbox)
-        .where(Inbox.id == claim.inbox_id)
-        .values(state="answered", decision=decision, answer_id=answer_id)
-    )
-    return None if now is None else await _mark_first(tx, claim, now)
+            same = shown.get(row.part) == body
+            _change(tx, row, op="edit", body=body, state=_state_of_edit(row, same=same))
+    if new:
+        tx.execute(_ADD, new)
+    parts = list_parts(tx, claim)
+    committed = Committed(parts) if now is None else _mark_first(tx, parts, now)
+    return replace(committed, answer_id=answer_id)
 
 
-async def _mark_first(tx: AsyncSession, claim: Claim, now: datetime) -> int | None:
-    await tx.flush()
-    rows = list(await tx.scalars(_of(claim)))
-    first = next((row for row in rows if row.state in ("pending", "sending")), None)
+def _mark_first(tx: Session, parts: list[Part], now: datetime) -> Committed:
+    first = next((part for part in parts if part.state in ("pending", "sending")), None)
     if first is None or first.op != "post" or first.state == "sending":
-        return None
-    first.state, first.first_try_at, first.attempts = "sending", first.first_try_at or now, first.attempts + 1
-    return first.part
+        return Committed(parts)
+    marked = _mark_sending(tx, first, now)
+    return Committed([marked if part.id == marked.id else part for part in parts], marked)
 
 
-async def mark_sending(tx: AsyncSession, claim: Claim, part: Part, now: datetime) -> None:
+def mark_sending(tx: Session, claim: Claim, part: Part, now: datetime) -> None:
     """Before the call: whatever happens from here, it may have been applied."""
-    await guard(tx, claim)
-    first = part.first_try_at or now
-    await _update(tx, part, state="sending", first_try_at=first, attempts=part.attempts + 1)
+    guard(tx, claim)
+    _mark_sending(tx, part, now)
 
 
-async def mark_sent(tx: AsyncSession, claim: Claim, part: Part, external_id: str | None) -> None:
-    await guard(tx, claim)
-    await _update(tx, part, state="sent", external_id=external_id, last_error=None)
+def mark_sent(tx: Session, claim: Claim, part: Part, external_id: str | None, *, last: bool = False) -> None:
+    """It stands there. With the `last` one, the message is closed."""
+    guard(tx, claim)
+    _change(tx, part, state="sent", external_id=external_id, last_error=None)
+    if last:
+        conclude_answer(tx, claim)
 
 
-async def mark_posted(tx: AsyncSession, claim: Claim, part: Part, external_id: str) -> None:
+def mark_posted(tx: Session, claim: Claim, part: Part, external_id: str) -> None:
     """A post in doubt stands there after all; what was to be done with it is still to be done."""
-    await guard(tx, claim)
+    guard(tx, claim)
     state: PartState = "sent" if part.op == "post" else "pending"
-    await _update(tx, part, state=state, external_id=external_id)
+    _change(tx, part, state=state, external_id=external_id)
 
 
-async def mark_pending(tx: AsyncSession, claim: Claim, part: Part, error: str) -> None:
+def mark_pending(tx: Session, claim: Claim, part: Part, error: str) -> None:
     """It was surely not applied, and is tried again."""
-    await guard(tx, claim)
-    await _update(tx, part, state="pending", last_error=error)
+    guard(tx, claim)
+    _change(tx, part, state="pending", last_error=error)
 
 
-async def mark_not_posted(tx: AsyncSession, claim: Claim, part: Part) -> None:
+def mark_not_posted(tx: Session, claim: Claim, part: Part) -> None:
     """A post in doubt does not stand there: it is to be posted with the text that it has now."""
-    await guard(tx, claim)
+    guard(tx, claim)
     if part.op == "delete":
-        await _update(tx, part, state="sent")
+        _change(tx, part, state="sent")
     else:
-        await _update(tx, part, op="post", state="pending")
+        _change(tx, part, op="post", state="pending")
 
 
-async def mark_failed(tx: AsyncSession, claim: Claim, part: Part, error: str) -> None:
+def mark_failed(tx: Session, claim: Claim, part: Part, error: str) -> None:
     """The platform refused it for good."""
-    await guard(tx, claim)
-    await _update(tx, part, state="failed", last_error=error)
+    guard(tx, claim)
+    _change(tx, part, state="failed", last_error=error)
 
 
-async def conclude_answer(tx: AsyncSession, claim: Claim) -> None:
+_REFUSED = (
+    select(_columns.last_error)
+    .where(_columns.inbox_id == bindparam("its_inbox_id"), _columns.state == "failed")
+    .order_by(_columns.part)
+    .limit(1)
+)
+
+
+def conclude_answer(tx: Session, claim: Claim) -> None:
     """Every part is sent or refused: the dialogue learns where the answer stands, and the message is closed."""
-    await guard(tx, claim)
-    row = await tx.get_one(Inbox, claim.inbox_id)
-    parts = list(await tx.scalars(_of(claim)))
-    if row.answer_id is not None:
+    decision, answer_id = guard(tx, claim)
+    if answer_id is not None:
+        parts = list_parts(tx, claim)
+        if _is_retracted(parts):
+            close_received(tx, claim, "done", "the question was deleted")
+            forget_question(tx, claim.inbox_id)
+            return
         shown = [part.external_id for part in parts if part.op != "delete" and part.external_id]
-        await record_parts(tx, row.answer_id, shown)
-    refused = next((part.last_error for part in parts if part.state == "failed"), None)
-    await close_received(tx, claim, "dead" if row.decision == "dead" else "done", refused)
+        record = record_parts if claim.received.action is None else replace_parts
+        record(tx, answer_id, shown)
+    refused = tx.scalar(_REFUSED, {"its_inbox_id": claim.inbox_id})
+    close_received(tx, claim, "dead" if decision == "dead" else "done", refused)
 
 
-def _state_of_edit(row: Outbox, *, same: bool) -> PartState:
-    if row.state == "sending" and row.external_id is None:
+def retract_answer(tx: Session, question_id: int) -> bool:
+    """The question was deleted: what shows its answer is to be taken away, and then both leave the dialogue.
+
+    False where an answer is still being written or sent: then it stays.
+    """
+    inbox = Inbox.__table__.c
+    rows = tx.execute(
+        select(inbox.id, inbox.state).where(inbox.question_id == question_id).order_by(inbox.id)
+    ).all()
+    if not rows or any(row.state in OPEN for row in rows):
+        return False
+    last = find_heir(tx, rows[0].id)
+    standing = and_(_columns.inbox_id == last, _columns.external_id.is_not(None), _columns.op != "delete")
+    if tx.scalar(select(func.count()).select_from(Outbox.__table__).where(standing)):
+        tx.execute(update(Outbox.__table__).where(standing).values(op="delete", state="pending"))
+        tx.execute(update(Outbox.__table__).where(_columns.inbox_id == last).values(op="delete"))
+        reopened = update(Inbox.__table__).where(inbox.id == last)
+        tx.execute(reopened.values(state="answered", lease_owner=None, lease_until=None))
+    else:
+        forget_question(tx, last)
+    return True
+
+
+def forget_question(tx: Session, inbox_id: int) -> None:
+    """The question of a row, its answers and all that hangs on them; the row stays, so that it is not answered anew."""
+    inbox = Inbox.__table__.c
+    question_id = tx.scalar(select(inbox.question_id).where(inbox.id == inbox_id))
+    if question_id is not None:
+        rows = update(Inbox.__table__).where(inbox.question_id == question_id)
+        tx.execute(rows.values(question_id=None, answer_id=None))
+        tx.execute(delete(Message.__table__).where(Message.__table__.c.id == question_id))
+
+
+def _is_retracted(parts: Sequence[Part]) -> bool:
+    return bool(parts) and all(part.op == "delete" for part in parts)
+
+
+def _state_of_edit(part: Part, *, same: bool) -> PartState:
+    if part.state == "sending" and part.external_id is None:
         return "sending"
     return "sent" if same else "pending"
 
 
-def _of(claim: Claim) -> Select[Outbox]:
-    return select(Outbox).where(Outbox.inbox_id == claim.inbox_id).order_by(Outbox.part)
+def _new(claim: Claim, part: int, body: str) -> dict[str, Any]:
+    return {
+        "inbox_id": claim.inbox_id,
+        "part": part,
+        "op": "post",
+        "body": body,
+        "nonce": secrets.token_hex(12),
+        "state": "pending",
+        "attempts": 0,
+    }
 
 
-def _new(claim: Claim, part: int, body: str, state: Literal["pending", "sending"]) -> Outbox:
-    return Outbox(
-        inbox_id=claim.inbox_id,
-        part=part,
-        op="post",
-        body=body,
-        nonce=secrets.token_hex(12),
-        state=state,
-        attempts=0,
-    )
+def _mark_sending(tx: Session, part: Part, now: datetime) -> Part:
+    first, attempts = part.first_try_at or now, part.attempts + 1
+    _change(tx, part, state="sending", first_try_at=first, attempts=attempts)
+    return replace(part, state="sending", first_try_at=first, attempts=attempts)
 
 
-async def _update(tx: AsyncSession, part: Part, **values: object) -> None:
-    await tx.execute(update(Outbox).where(Outbox.id == part.id).values(**values))
-
-
-def _to_part(row: Outbox) -> Part:
-    return Part(**{name: getattr(row, name) for name in Part.__dataclass_fields__})
+def _change(tx: Session, part: Part, **values: object) -> None:
+    tx.execute(_CHANGE, {"its_id": part.id, **values})

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from storage.tables import Platform, Scan
 
@@ -22,8 +22,8 @@ class Watermark:
     verified_upto: str
 
 
-async def add_scan(
-    tx: AsyncSession,
+def add_scan(
+    tx: Session,
     *,
     platform: Platform,
     workspace: str,
@@ -45,17 +45,17 @@ async def add_scan(
         active_until=active_until,
     )
     key = ("platform", "workspace", "channel", "thread")
-    await tx.execute(statement.on_conflict_do_update(index_elements=key, set_={"active_until": active_until}))
+    tx.execute(statement.on_conflict_do_update(index_elements=key, set_={"active_until": active_until}))
 
 
-async def list_scans(session: AsyncSession, platform: Platform, now: datetime) -> list[Watermark]:
+def list_scans(session: Session, platform: Platform, now: datetime) -> list[Watermark]:
     """The places of a platform that are still active."""
     query = select(
         Scan.id, Scan.workspace, Scan.channel, Scan.thread, Scan.private, Scan.verified_upto
     ).where(Scan.platform == platform, Scan.active_until > now)
-    return [Watermark(*row) for row in (await session.execute(query.order_by(Scan.id))).all()]
+    return [Watermark(*row) for row in session.execute(query.order_by(Scan.id)).all()]
 
 
-async def advance_scan(tx: AsyncSession, scan_id: int, verified_upto: str) -> None:
+def advance_scan(tx: Session, scan_id: int, verified_upto: str) -> None:
     """The history was read up to there, and what it holds is in the inbox in this same transaction."""
-    await tx.execute(update(Scan).where(Scan.id == scan_id).values(verified_upto=verified_upto))
+    tx.execute(update(Scan).where(Scan.id == scan_id).values(verified_upto=verified_upto))

@@ -10,7 +10,6 @@ from pathlib import Path
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from storage.errors import DatabaseDamaged, DatabaseUnavailable
@@ -47,25 +46,23 @@ def claim_file(path: Path, where: str) -> FileLock:
     return lock
 
 
-def open_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+def open_engines(url: URL) -> tuple[Engine, Engine]:
     """An engine of one connection to write, for which writers wait in line, and one of a few to read."""
-    writer = create_async_engine(
+    writer = create_engine(
         url, pool_size=1, max_overflow=0, hide_parameters=True, connect_args={"isolation_level": None}
     )
-    reader = create_async_engine(
+    reader = create_engine(
         url, pool_size=READERS, max_overflow=0, hide_parameters=True, connect_args={"isolation_level": None}
     )
     # A deferred transaction that reads first and writes after another's commit fails at once: take the lock at once.
-    _set_up(writer.sync_engine, WRITING, begin="BEGIN IMMEDIATE")
-    _set_up(reader.sync_engine, READING, begin="BEGIN")
+    _set_up(writer, WRITING, begin="BEGIN IMMEDIATE")
+    _set_up(reader, READING, begin="BEGIN")
     return writer, reader
 
 
 def open_for_migration(url: URL) -> Engine:
     """A blocking engine whose transactions hold changes of the schema, too."""
-    engine = create_engine(
-        url.set(drivername="sqlite+pysqlite"), poolclass=NullPool, connect_args={"isolation_level": None}
-    )
+    engine = create_engine(url, poolclass=NullPool, connect_args={"isolation_level": None})
     _set_up(engine, MIGRATING, begin="BEGIN IMMEDIATE")
     return engine
 

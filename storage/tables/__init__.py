@@ -1,7 +1,9 @@
 """Every table, one class each. Rows hold no logic, and never leave `storage`."""
 
 from storage.tables.base import Base, Platform
+from storage.tables.choices import AccessRule, Bundle, Choice, Need, Scope, Subject
 from storage.tables.delivery import (
+    Action,
     Decision,
     Identify,
     Inbox,
@@ -19,9 +21,13 @@ from storage.tables.people import Account, Consent, ConsentDecision, Purpose
 from storage.tables.places import Channel, Conversation, Workspace
 
 __all__ = [
+    "AccessRule",
     "Account",
+    "Action",
     "Base",
+    "Bundle",
     "Channel",
+    "Choice",
     "Consent",
     "ConsentDecision",
     "Conversation",
@@ -36,6 +42,7 @@ __all__ = [
     "Lease",
     "Message",
     "MessagePart",
+    "Need",
     "Outbox",
     "PartOp",
     "PartState",
@@ -46,6 +53,8 @@ __all__ = [
     "ReviewDecision",
     "Role",
     "Scan",
+    "Scope",
+    "Subject",
     "Turn",
     "Via",
     "Workspace",

@@ -1,7 +1,8 @@
 """What all tables share: names of constraints, ids, words from a fixed list, text that any database takes, UTC."""
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from sqlalchemy import (
     JSON,
@@ -12,12 +13,15 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
+    Table,
     Text,
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
 
 Platform = Literal["discord", "slack", "terminal"]
+
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -56,7 +60,7 @@ class Prose(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         if value is None:
             return None
-        return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in value)
+        return UNSTORABLE.sub("\ufffd", value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         return value
@@ -70,7 +74,11 @@ class Base(DeclarativeBase):
         datetime: Moment,
         dict[str, Any]: JSON,
         list[int]: JSON,
+        list[str]: JSON,
+        list[dict[str, Any]]: JSON,
     }
+    if TYPE_CHECKING:
+        __table__: ClassVar[Table]
 
 
 Id = Annotated[int, mapped_column(primary_key=True)]

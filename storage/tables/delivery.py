@@ -1,14 +1,15 @@
 """What came in and what goes out, so that nothing is lost and nothing answered twice. See docs/delivery.md."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import AddedAt, Base, Id, Platform, Prose, refers_to, word
 
-Via = Literal["mention", "reply", "dm", "thread", "command"]
+Via = Literal["mention", "reply", "dm", "thread", "command", "wake", "lively", "button"]
+Action = Literal["regenerate", "show"]
 Decision = Literal["answer", "ignore", "expired", "blocked", "over_quota", "dead"]
 InboxState = Literal["new", "claimed", "answered", "done", "dead", "cancelled"]
 PartOp = Literal["post", "edit", "delete"]
@@ -42,11 +43,26 @@ class Inbox(Base):
     via: Mapped[Via] = mapped_column(word("via", Via))
     private: Mapped[bool]
     reply_to: Mapped[str | None]
+    category: Mapped[str]
+    author_roles: Mapped[list[str]]
+    author_manages: Mapped[bool]
+    author_moderates: Mapped[bool]
+    attachments: Mapped[list[dict[str, Any]]]
+    """The files that came with it, as `bot.chat.Attachment` has them."""
+    action: Mapped[Action | None] = mapped_column(word("action", Action))
+    """What a button asks for, where it is more than a message: another answer, or to show an earlier one again."""
+    target_id: Mapped[int | None]
+    """The row whose answer the button is under; its posts become this row's. No foreign key: rows are never deleted
+    but with their question."""
+    candidate_id: Mapped[int | None]
+    """The answer to show again."""
     token: Mapped[str | None]
     """What answers a slash command for a quarter of an hour: an interaction's token or a response_url."""
     created_at: Mapped[datetime]
     received_at: Mapped[AddedAt]
     decision: Mapped[Decision | None] = mapped_column(word("decision", Decision))
+    reason: Mapped[str | None] = mapped_column(Prose)
+    """Why there is an answer, or none: the rest of a sentence."""
     state: Mapped[InboxState] = mapped_column(word("state", InboxState))
     question_id: Mapped[int | None] = refers_to("messages.id", "CASCADE")
     answer_id: Mapped[int | None] = refers_to("messages.id", "SET NULL")

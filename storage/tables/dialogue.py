@@ -39,6 +39,10 @@ class Message(Base):
     reply_to: Mapped[str | None]
     """The platform's id of the message that this one replies to, which need not be stored."""
     text: Mapped[str] = mapped_column(Prose)
+    attachments: Mapped[str | None] = mapped_column(Prose)
+    """What its files say, as the model reads it."""
+    shown: Mapped[bool]
+    """False for an answer in whose place another one is shown."""
     source: Mapped[Platform] = mapped_column(word("source", Platform))
     created_at: Mapped[datetime]
     """On the platform."""
@@ -71,6 +75,8 @@ class Turn(Base):
     sampling: Mapped[dict[str, Any]]
     seed: Mapped[int | None]
     prompt_message_ids: Mapped[list[int]]
+    prompt: Mapped[list[dict[str, Any]] | None]
+    """Exactly what the model saw, message by message."""
     prompt_tokens: Mapped[int | None]
     """These and the seconds below are NULL when the call ended before they were known."""
     completion_tokens: Mapped[int | None]

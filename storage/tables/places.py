@@ -44,4 +44,6 @@ class Conversation(Base):
     """One person and the bot."""
     history_starts_after: Mapped[int | None]
     """The newest message at the last reset. No foreign key: it must outlive that message."""
+    history_started_after: Mapped[int | None]
+    """What the last reset replaced, for its undo."""
     added_at: Mapped[AddedAt]

@@ -98,7 +98,7 @@ async def database(migrated_url: str) -> AsyncIterator[Database]:
     database = await Database.open(migrated_url)
     yield database
     if migrated_url.startswith("postgresql"):
-        async with database.transaction() as tx:
+        with database.transaction() as tx:
             for table in (Inbox, Lease, Scan, Identify, Account, Workspace):  # with all that was said there
-                await tx.execute(delete(table))
+                tx.execute(delete(table))
     await database.close()

@@ -11,7 +11,7 @@ from storage.errors import AddressUnusable
 @pytest.mark.parametrize("driver", ["sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"])
 def test_every_driver_of_sqlite_means_the_one_that_parley_uses(driver: str, tmp_path: Path) -> None:
     address = parse_address(f"{driver}:///{tmp_path}/parley.db")
-    assert address.url.drivername == "sqlite+aiosqlite"
+    assert address.url.drivername == "sqlite+pysqlite"
     assert address.path == tmp_path / "parley.db"
 
 

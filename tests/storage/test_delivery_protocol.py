@@ -4,17 +4,16 @@ The driver here is small; what it calls is the real `storage.inbox`, `storage.ou
 """
 
 import secrets
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from sqlalchemy import Engine, create_engine, delete, event
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -49,30 +48,6 @@ Outcome = Literal["answered", "applied", "lost", "refused"]
 says so."""
 Bug = Literal["none", "live watermark", "fresh nonce"]
 T = TypeVar("T")
-
-
-class Instantly:
-    """What `storage` uses of an `AsyncSession`, over one that never waits: no threads and no event loop."""
-
-    def __init__(self, session: Session) -> None:
-        self.add, self.add_all, self.get_bind = session.add, session.add_all, session.get_bind
-        for name in ("scalar", "scalars", "execute", "flush", "delete", "get_one"):
-            setattr(self, name, _soon(getattr(session, name)))
-
-
-def _soon(method: Callable[..., object]) -> Callable[..., Coroutine[Any, Any, object]]:
-    async def call(*args: object, **options: object) -> object:
-        return method(*args, **options)
-
-    return call
-
-
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return cast(T, end.value)
-    raise AssertionError("nothing here waits")
 
 
 @dataclass
@@ -142,9 +117,9 @@ class Delivery(RuleBasedStateMachine):
         self.write(self.watch)
         self.start()
 
-    async def watch(self, tx: AsyncSession) -> None:
+    def watch(self, tx: Session) -> None:
         for channel in CHANNELS:
-            await add_scan(
+            add_scan(
                 tx,
                 platform="discord",
                 workspace="club",
@@ -155,10 +130,10 @@ class Delivery(RuleBasedStateMachine):
                 active_until=NOON + timedelta(days=365),
             )
 
-    def write(self, work: Callable[[AsyncSession], Coroutine[Any, Any, T]]) -> T:
+    def write(self, work: Callable[[Session], T]) -> T:
         """One transaction."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            return at_once(work(cast(AsyncSession, Instantly(session))))
+            return work(session)
 
     @rule(channel=st.sampled_from(CHANNELS), times=st.integers(1, 3))
     def somebody_speaks(self, channel: str, times: int) -> None:
@@ -199,10 +174,10 @@ class Delivery(RuleBasedStateMachine):
         self.platform.now += timedelta(seconds=seconds)
         self.write(self.renew)
 
-    async def renew(self, tx: AsyncSession) -> None:
+    def renew(self, tx: Session) -> None:
         for worker in self.workers:
             if worker.claim is not None:
-                await renew_claim(tx, worker.claim, self.platform.now + timedelta(seconds=LEASE))
+                renew_claim(tx, worker.claim, self.platform.now + timedelta(seconds=LEASE))
 
     def teardown(self) -> None:
         """Faults end, and the bot works until there is nothing to do: every message has its answer, once, in order."""
@@ -250,29 +225,29 @@ class Delivery(RuleBasedStateMachine):
         return not idle
 
     def receive(self, channel: str, said: Said) -> None:
-        async def store(tx: AsyncSession) -> None:
-            await self.store(tx, channel, said)
+        def store(tx: Session) -> None:
+            self.store(tx, channel, said)
             if self.bug == "live watermark":
-                place = next(p for p in await list_scans(tx, "discord", NOON) if p.channel == channel)
-                await advance_scan(tx, place.id, str(max(said.id, int(place.verified_upto))))
+                place = next(p for p in list_scans(tx, "discord", NOON) if p.channel == channel)
+                advance_scan(tx, place.id, str(max(said.id, int(place.verified_upto))))
 
         self.write(store)
 
     def scan(self, channel: str) -> bool:
         """Whether there was anything to read."""
 
-        async def store(tx: AsyncSession) -> bool:
-            place = next(p for p in await list_scans(tx, "discord", NOON) if p.channel == channel)
+        def store(tx: Session) -> bool:
+            place = next(p for p in list_scans(tx, "discord", NOON) if p.channel == channel)
             unread = [s for s in self.platform.history[channel] if s.id > int(place.verified_upto)]
             for said in unread[:PAGE]:
                 if said.answers is None:
-                    await self.store(tx, channel, said)
-                await advance_scan(tx, place.id, str(said.id))
+                    self.store(tx, channel, said)
+                advance_scan(tx, place.id, str(said.id))
             return bool(unread)
 
         return self.write(store)
 
-    async def store(self, tx: AsyncSession, channel: str, said: Said) -> None:
+    def store(self, tx: Session, channel: str, said: Said) -> None:
         received = Received(
             platform="discord",
             workspace="club",
@@ -285,7 +260,7 @@ class Delivery(RuleBasedStateMachine):
             via="mention",
             created_at=said.at,
         )
-        if await add_received(tx, received, self.platform.now):
+        if add_received(tx, received, self.platform.now):
             self.order.append(("stored", channel, said.id))
 
     def work(self, number: int) -> Generator[None]:

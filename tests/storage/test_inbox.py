@@ -1,13 +1,13 @@
 """What comes in is stored once, claimed by one process at a time, and in order, the same on both databases."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from storage import tables
 from storage.database import Database
@@ -58,8 +58,7 @@ def received(message_id: str = "1", *, second: float = 0, channel: str = "genera
 
 
 async def add(database: Database, message: Received | None = None) -> bool:
-    async with database.transaction() as tx:
-        return await add_received(tx, message or received(), NOON)
+    return await database.write(add_received, message or received(), NOON)
 
 
 async def add_many(database: Database, *messages: Received) -> None:
@@ -67,13 +66,12 @@ async def add_many(database: Database, *messages: Received) -> None:
         assert await add(database, message)
 
 
-async def claim_in(tx: AsyncSession, owner: str = "me", at: datetime = NOON) -> Claim | None:
-    return await claim_next(tx, owner=owner, platforms=DISCORD, now=at, lease_seconds=LEASE)
+def claim_in(tx: Session, owner: str = "me", at: datetime = NOON) -> Claim | None:
+    return claim_next(tx, owner=owner, platforms=DISCORD, now=at, lease_seconds=LEASE)
 
 
 async def try_claim(database: Database, owner: str = "me", at: datetime = NOON) -> Claim | None:
-    async with database.transaction() as tx:
-        return await claim_in(tx, owner, at)
+    return await database.write(claim_in, owner, at)
 
 
 async def claim(database: Database, owner: str = "me", at: datetime = NOON) -> Claim:
@@ -85,34 +83,30 @@ async def claim(database: Database, owner: str = "me", at: datetime = NOON) -> C
 async def release(
     database: Database, claimed: Claim, *, rest_until: datetime | None = None, error: str | None = None
 ) -> None:
-    async with database.transaction() as tx:
-        await release_claim(tx, claimed, rest_until=rest_until, error=error)
+    await database.write(release_claim, claimed, rest_until=rest_until, error=error)
 
 
 async def close(database: Database, claimed: Claim) -> None:
-    async with database.transaction() as tx:
-        await record_decision(tx, claimed, "ignore")
-        await close_received(tx, claimed, "done")
+    with database.transaction() as tx:
+        record_decision(tx, claimed, "ignore")
+        close_received(tx, claimed, "done")
 
 
 async def commit(database: Database, claimed: Claim, *bodies: str) -> None:
-    async with database.transaction() as tx:
-        await commit_answer(tx, claimed, bodies, decision="answer", answer_id=None, shown={})
+    await database.write(commit_answer, claimed, bodies, decision="answer", answer_id=None, shown={})
 
 
 async def edit(database: Database, message_id: str = "1", text: str = "changed") -> bool:
-    async with database.transaction() as tx:
-        return await edit_received(tx, "discord", "club", "general", message_id, text)
+    return await database.write(edit_received, "discord", "club", "general", message_id, text)
 
 
 async def cancel(database: Database, message_id: str = "1") -> bool:
-    async with database.transaction() as tx:
-        return await cancel_received(tx, "discord", "club", "general", message_id)
+    return await database.write(cancel_received, "discord", "club", "general", message_id)
 
 
 async def rows(database: Database) -> list[tables.Inbox]:
-    async with database.reading() as session:
-        return list(await session.scalars(select(tables.Inbox).order_by(tables.Inbox.id)))
+    with database.reading() as session:
+        return list(session.scalars(select(tables.Inbox).order_by(tables.Inbox.id)))
 
 
 async def row(database: Database) -> tables.Inbox:
@@ -122,7 +116,21 @@ async def row(database: Database) -> tables.Inbox:
 
 async def test_a_message_comes_out_as_it_came_in(database: Database) -> None:
     message = replace(
-        received(), private=True, author_is_bot=True, reply_to="0", client_msg_id="c", token="t", thread="x"
+        received(),
+        private=True,
+        author_is_bot=True,
+        reply_to="0",
+        client_msg_id="c",
+        token="t",
+        thread="x",
+        category="top",
+        author_roles=("friends", "loud"),
+        author_manages=True,
+        attachments=({"name": "a.txt", "size": 3},),
+        action="show",
+        target_id=3,
+        candidate_id=4,
+        reason="you pressed a button",
     )
     await add(database, message)
     claimed = await claim(database)
@@ -189,10 +197,10 @@ async def test_a_message_in_the_dialogue_is_neither_edited_nor_cancelled_between
 ) -> None:
     await add(database)
     claimed = await claim(database)
-    async with database.transaction() as tx:
-        question_id = await say(tx, await talk(tx), "question 1", "1")
-        await record_decision(tx, claimed, "answer", question_id)
-        await add_preview(tx, claimed, 0, "An ans", NOON)
+    with database.transaction() as tx:
+        question_id = say(tx, talk(tx), "question 1", "1")
+        record_decision(tx, claimed, "answer", question_id)
+        add_preview(tx, claimed, 0, "An ans", NOON)
     await release(database, claimed, error="The engine died.")
     assert not await edit(database)
     assert not await cancel(database)
@@ -205,11 +213,11 @@ async def test_an_unknown_message_is_neither_edited_nor_cancelled(database: Data
 
 
 async def test_a_message_rests_until_it_is_woken(database: Database) -> None:
-    async with database.transaction() as tx:
-        await add_received(tx, received(), NOON, rest_until=later(5))
+    with database.transaction() as tx:
+        add_received(tx, received(), NOON, rest_until=later(5))
     assert await try_claim(database) is None
-    async with database.transaction() as tx:
-        assert await wake_received(tx, "discord", "club", "general", "1")
+    with database.transaction() as tx:
+        assert wake_received(tx, "discord", "club", "general", "1")
     assert await try_claim(database) is not None
 
 
@@ -247,9 +255,9 @@ async def test_conversations_are_answered_beside_each_other(database: Database) 
 async def test_only_the_platforms_that_are_served_are_claimed(database: Database) -> None:
     await add(database, replace(received(), platform="slack"))
     assert await try_claim(database) is None
-    async with database.reading() as session:
-        assert not await is_any_due(session, DISCORD, NOON)
-        assert await is_any_due(session, ("discord", "slack"), NOON)
+    with database.reading() as session:
+        assert not is_any_due(session, DISCORD, NOON)
+        assert is_any_due(session, ("discord", "slack"), NOON)
 
 
 async def test_many_claimers_at_once_get_each_message_once(database: Database) -> None:
@@ -296,7 +304,7 @@ async def test_an_expired_lease_is_taken_over_and_the_old_holder_writes_nothing_
     assert (new.inbox_id, new.attempts) == (old.inbox_id, 2)
     assert new.fence > old.fence
 
-    writes: Sequence[Callable[[AsyncSession], Awaitable[object]]] = (
+    writes: Sequence[Callable[[Session], object]] = (
         lambda tx: renew_claim(tx, old, later(600)),
         lambda tx: release_claim(tx, old),
         lambda tx: record_decision(tx, old, "answer"),
@@ -307,8 +315,7 @@ async def test_an_expired_lease_is_taken_over_and_the_old_holder_writes_nothing_
     )
     for write in writes:
         with pytest.raises(ClaimLost, match="Message 1 is answered by another process now"):
-            async with database.transaction() as tx:
-                await write(tx)
+            await database.write(write)
     kept = await row(database)
     assert (kept.state, kept.lease_owner, kept.decision) == ("claimed", "new", None)
     await commit(database, new, "Yes.")
@@ -317,8 +324,8 @@ async def test_an_expired_lease_is_taken_over_and_the_old_holder_writes_nothing_
 async def test_a_renewed_lease_holds_for_longer(database: Database) -> None:
     await add(database)
     claimed = await claim(database)
-    async with database.transaction() as tx:
-        await renew_claim(tx, claimed, later(600))
+    with database.transaction() as tx:
+        renew_claim(tx, claimed, later(600))
     assert await try_claim(database, "other", later(LEASE)) is None
     assert await try_claim(database, "other", later(600)) is not None
 
@@ -344,17 +351,16 @@ async def test_what_rests_holds_back_what_came_after_it(database: Database) -> N
     await add_many(database, received("1"), received("2", second=1))
     await release(database, await claim(database), rest_until=later(4), error="The engine died.")
     assert await try_claim(database) is None
-    async with database.reading() as session:
-        assert await is_any_due(session, DISCORD, NOON)
+    with database.reading() as session:
+        assert is_any_due(session, DISCORD, NOON)
 
 
 async def test_whoever_has_released_a_claim_cannot_renew_it(database: Database) -> None:
     await add(database)
     claimed = await claim(database)
     await release(database, claimed)
-    with pytest.raises(ClaimLost):
-        async with database.transaction() as tx:
-            await renew_claim(tx, claimed, later(600))
+    with pytest.raises(ClaimLost), database.transaction() as tx:
+        renew_claim(tx, claimed, later(600))
     assert await try_claim(database) is not None
 
 
@@ -375,8 +381,8 @@ async def test_the_only_process_takes_up_at_once_what_was_held_before_it(databas
     await commit(database, await claim(database, "before"), "An answer.")
     await claim(database, "before")
     assert await try_claim(database) is None
-    async with database.transaction() as tx:
-        await release_all_claims(tx)
+    with database.transaction() as tx:
+        release_all_claims(tx)
     assert (await claim(database)).answered
     assert not (await claim(database)).answered
 
@@ -385,14 +391,14 @@ async def test_a_closed_row_forgets_who_said_what_and_the_token(database: Databa
     await add(database, replace(received(), token="t"))
     claimed = await claim(database)
     await commit(database, claimed, "An answer.")
-    async with database.transaction() as tx:
-        await close_received(tx, claimed, "dead", "No.")
+    with database.transaction() as tx:
+        close_received(tx, claimed, "dead", "No.")
     kept = await row(database)
     assert (kept.state, kept.decision, kept.last_error) == ("dead", "answer", "No.")
     assert (kept.text, kept.token, kept.author_id, kept.author_name) == ("", None, "", "")
     assert (kept.lease_owner, kept.lease_until) == (None, None)
-    async with database.reading() as session:
-        assert list(await session.scalars(select(tables.Outbox.body))) == [""]
+    with database.reading() as session:
+        assert list(session.scalars(select(tables.Outbox.body))) == [""]
     with pytest.raises(ClaimLost):
         await close(database, claimed)
     assert not await add(database)
@@ -402,8 +408,8 @@ async def test_decisions_are_counted(database: Database) -> None:
     await add_many(database, received("1"), received("2", second=1), received("3", second=2))
     await close(database, await claim(database))
     await claim(database)
-    async with database.reading() as session:
-        assert await count_received(session) == {"ignore": 1, "undecided": 2}
+    with database.reading() as session:
+        assert count_received(session) == {"ignore": 1, "undecided": 2}
 
 
 async def test_an_earlier_message_that_is_found_late_waits_for_the_one_that_is_being_answered(
@@ -441,9 +447,8 @@ async def test_whoever_lets_a_lease_end_loses_it_to_an_earlier_message_that_was_
     await add(database, received("1"))
     earlier = await claim(database, "other", later(LEASE))
     assert earlier.received.message_id == "1"
-    with pytest.raises(ClaimLost):
-        async with database.transaction() as tx:
-            await renew_claim(tx, newer, later(600))
+    with pytest.raises(ClaimLost), database.transaction() as tx:
+        renew_claim(tx, newer, later(600))
     await close(database, earlier)
     assert (await claim(database, "other", later(LEASE))).received.message_id == "2"
 
@@ -452,8 +457,8 @@ async def test_whoever_lets_a_lease_end_loses_it_to_an_earlier_message_that_was_
 async def test_an_earlier_message_that_is_found_during_a_claim_waits_for_it(database: Database) -> None:
     """A transaction that claims sees neither the other's claim before its commit nor a message after its own look."""
     await add(database, received("2", second=1))
-    async with database.transaction() as one:
-        newer = await claim_in(one, "one")
+    with database.transaction() as one:
+        newer = claim_in(one, "one")
         await add(database, received("1"))
         other = asyncio.create_task(try_claim(database, "other"))
         await wait_for_the_lock_of_claims(database, other)
@@ -470,8 +475,8 @@ async def test_the_next_message_waits_for_the_commit_that_closes_the_one_before_
 ) -> None:
     await add_many(database, received("1"), received("2", second=1))
     first = await claim(database)
-    async with database.transaction() as closing:
-        await close_received(closing, first, "done")
+    with database.transaction() as closing:
+        close_received(closing, first, "done")
         assert await try_claim(database, "other") is None
         assert await try_claim(database, "other", later(LEASE)) is None
     assert (await claim(database, "other")).received.message_id == "2"
@@ -480,8 +485,8 @@ async def test_the_next_message_waits_for_the_commit_that_closes_the_one_before_
 @pytest.mark.parametrize("migrated_url", ["postgresql"], indirect=True)
 async def test_a_message_that_is_just_being_cancelled_is_passed_over(database: Database) -> None:
     await add_many(database, received("1"), received("2", second=1), received("3", channel="random"))
-    async with database.transaction() as cancelling:
-        assert await cancel_received(cancelling, "discord", "club", "general", "1")
+    with database.transaction() as cancelling:
+        assert cancel_received(cancelling, "discord", "club", "general", "1")
         assert (await claim(database)).received.message_id == "3"
         assert await try_claim(database) is None
     assert (await claim(database)).received.message_id == "2"
@@ -492,8 +497,8 @@ async def wait_for_the_lock_of_claims(database: Database, claiming: asyncio.Task
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = "
         f"{CLAIM_LOCK & 0xFFFFFFFF}"
     )
-    async with database.reading() as session:
-        connection = await session.connection()
-        while (await connection.exec_driver_sql(waiting)).scalar() == 0:
+    with database.reading() as session:
+        connection = session.connection()
+        while (connection.exec_driver_sql(waiting)).scalar() == 0:
             assert not claiming.done()
             await asyncio.sleep(0)

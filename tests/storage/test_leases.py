@@ -13,13 +13,11 @@ DAY = timedelta(days=1)
 async def take(
     database: Database, holder: str = "me", at: datetime = NOON, name: str = "discord"
 ) -> int | None:
-    async with database.transaction() as tx:
-        return await take_lease(tx, name, holder, at, 30)
+    return await database.write(take_lease, name, holder, at, 30)
 
 
 async def give_back(database: Database, holder: str = "me") -> None:
-    async with database.transaction() as tx:
-        await give_back_lease(tx, "discord", holder)
+    await database.write(give_back_lease, "discord", holder)
 
 
 async def test_a_lease_is_held_by_one_until_it_ends(database: Database) -> None:
@@ -68,21 +66,21 @@ async def test_nobody_gives_back_what_another_holds(database: Database) -> None:
 
 
 async def test_logins_are_counted_for_each_platform_since_a_time(database: Database) -> None:
-    async with database.transaction() as tx:
+    with database.transaction() as tx:
         for second in (0, 10, 20):
-            await record_identify(tx, "discord", later(second))
-        await record_identify(tx, "slack", later(20))
-    async with database.reading() as session:
-        assert await count_identifies(session, "discord", NOON) == 3
-        assert await count_identifies(session, "discord", later(10)) == 2
-        assert await count_identifies(session, "slack", NOON) == 1
-        assert await count_identifies(session, "terminal", NOON) == 0
+            record_identify(tx, "discord", later(second))
+        record_identify(tx, "slack", later(20))
+    with database.reading() as session:
+        assert count_identifies(session, "discord", NOON) == 3
+        assert count_identifies(session, "discord", later(10)) == 2
+        assert count_identifies(session, "slack", NOON) == 1
+        assert count_identifies(session, "terminal", NOON) == 0
 
 
 async def test_a_login_of_more_than_a_day_ago_is_forgotten(database: Database) -> None:
-    async with database.transaction() as tx:
-        await record_identify(tx, "discord", NOON - DAY - timedelta(seconds=1))
-        await record_identify(tx, "discord", NOON - DAY)
-        await record_identify(tx, "discord", NOON)
-    async with database.reading() as session:
-        assert await count_identifies(session, "discord", NOON - 2 * DAY) == 2
+    with database.transaction() as tx:
+        record_identify(tx, "discord", NOON - DAY - timedelta(seconds=1))
+        record_identify(tx, "discord", NOON - DAY)
+        record_identify(tx, "discord", NOON)
+    with database.reading() as session:
+        assert count_identifies(session, "discord", NOON - 2 * DAY) == 2

@@ -21,11 +21,8 @@ from storage.tables import Base, Channel, Workspace
 
 
 async def test_the_migrated_database_has_exactly_the_tables_of_the_models(database: Database) -> None:
-    async with database.reading() as session:
-        connection = await session.connection()
-        differences = await connection.run_sync(
-            lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
-        )
+    with database.reading() as session:
+        differences = compare_metadata(MigrationContext.configure(session.connection()), Base.metadata)
     assert differences == []
 
 
@@ -38,8 +35,8 @@ async def test_the_migrated_database_has_every_check_of_the_models(database: Dat
             for check in look.get_check_constraints(table)
         }
 
-    async with database.reading() as session:
-        found = await (await session.connection()).run_sync(checks)
+    with database.reading() as session:
+        found = checks(session.connection())
     wanted = {
         str(constraint.name)
         for table in Base.metadata.tables.values()
@@ -54,10 +51,8 @@ async def test_migrating_twice_is_migrating_once(empty_url: str) -> None:
     await migrate(empty_url)
     await migrate(empty_url)
     database = await Database.open(empty_url)
-    async with database.reading() as session:
-        assert list(await session.scalars(text("SELECT version_num FROM alembic_version"))) == [
-            revisions()[-1]
-        ]
+    with database.reading() as session:
+        assert list(session.scalars(text("SELECT version_num FROM alembic_version"))) == [revisions()[-1]]
     await database.close()
 
 
@@ -97,8 +92,8 @@ async def test_a_database_without_its_tables_is_not_opened(empty_url: str) -> No
 async def test_a_database_of_a_newer_parley_is_refused_in_words(empty_url: str) -> None:
     await migrate(empty_url)
     database = await Database.open(empty_url)
-    async with database.transaction() as tx:
-        await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with database.transaction() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     await database.close()
     for attempt in (migrate, Database.open):
         with pytest.raises(

@@ -1,13 +1,13 @@
 """What goes out is written down before it is sent, and an answer's text is fixed by its commit."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import product
 from typing import Literal
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from storage import tables
 from storage.database import Database
@@ -44,8 +44,7 @@ Early = Literal["none", "not applied", "in doubt", "posted", "refused"]
 
 
 async def parts(database: Database, claimed: Claim) -> list[Part]:
-    async with database.reading() as session:
-        return await list_parts(session, claimed)
+    return await database.read(list_parts, claimed)
 
 
 async def started(database: Database, channel: str = "general") -> Claim:
@@ -56,22 +55,21 @@ async def started(database: Database, channel: str = "general") -> Claim:
 async def preview(database: Database, claimed: Claim, number: int, came_to: Early, body: str = "An") -> None:
     if came_to == "none":
         return
-    async with database.transaction() as tx:
-        part = await add_preview(tx, claimed, number, body, NOON)
-    async with database.transaction() as tx:
+    with database.transaction() as tx:
+        part = add_preview(tx, claimed, number, body, NOON)
+    with database.transaction() as tx:
         if came_to == "posted":
-            await mark_sent(tx, claimed, part, f"early {number}")
+            mark_sent(tx, claimed, part, f"early {number}")
         elif came_to == "not applied":
-            await mark_pending(tx, claimed, part, "Too many posts.")
+            mark_pending(tx, claimed, part, "Too many posts.")
         elif came_to == "refused":
-            await mark_failed(tx, claimed, part, "I may not.")
+            mark_failed(tx, claimed, part, "I may not.")
 
 
 async def commit_shown(
     database: Database, claimed: Claim, *bodies: str, shown: Mapping[int, str] | None = None
 ) -> None:
-    async with database.transaction() as tx:
-        await commit_answer(tx, claimed, bodies, decision="answer", answer_id=None, shown=shown or {})
+    await database.write(commit_answer, claimed, bodies, decision="answer", answer_id=None, shown=shown or {})
 
 
 async def outcome(database: Database, claimed: Claim) -> list[tuple[PartOp, PartState, str]]:
@@ -142,23 +140,25 @@ async def test_a_commit_makes_of_early_parts_what_the_final_text_needs(
 @pytest.mark.parametrize(
     ("early", "marked", "state"),
     [
-        ("none", 0, "sending"),
-        ("not applied", 0, "sending"),
-        ("in doubt", None, "sending"),
-        ("posted", None, "pending"),
+        ("none", True, "sending"),
+        ("not applied", True, "sending"),
+        ("in doubt", False, "sending"),
+        ("posted", False, "pending"),
     ],
 )
 async def test_a_commit_marks_what_is_sent_next_if_that_is_a_post_that_was_not_begun(
-    database: Database, early: Early, marked: int | None, state: PartState
+    database: Database, early: Early, marked: bool, state: PartState
 ) -> None:
     claimed = await started(database)
     await preview(database, claimed, 0, early)
-    async with database.transaction() as tx:
-        committed = await commit_answer(
+    with database.transaction() as tx:
+        committed = commit_answer(
             tx, claimed, ["One.", "Two."], decision="answer", answer_id=None, shown={}, now=later(1)
         )
     first, second = await parts(database, claimed)
-    assert (committed, first.state, second.state) == (marked, state, "pending")
+    assert committed.parts == [first, second]
+    assert committed.marked == (first if marked else None)
+    assert (first.state, second.state) == (state, "pending")
     assert first.first_try_at == (later(1) if early == "none" else NOON)
 
 
@@ -191,12 +191,12 @@ async def test_a_part_is_posted(database: Database) -> None:
     claimed = await started(database)
     await commit(database, claimed, "One.")
     (part,) = await parts(database, claimed)
-    async with database.transaction() as tx:
-        await mark_sending(tx, claimed, part, later(1))
+    with database.transaction() as tx:
+        mark_sending(tx, claimed, part, later(1))
     (part,) = await parts(database, claimed)
     assert (part.state, part.first_try_at, part.attempts) == ("sending", later(1), 1)
-    async with database.transaction() as tx:
-        await mark_sent(tx, claimed, part, "42")
+    with database.transaction() as tx:
+        mark_sent(tx, claimed, part, "42")
     (part,) = await parts(database, claimed)
     assert (part.state, part.external_id) == ("sent", "42")
 
@@ -206,10 +206,10 @@ async def test_every_try_is_counted_from_the_first_on(database: Database) -> Non
     await commit(database, claimed, "One.")
     for second in (1, 2):
         (part,) = await parts(database, claimed)
-        async with database.transaction() as tx:
-            await mark_sending(tx, claimed, part, later(second))
-        async with database.transaction() as tx:
-            await mark_pending(tx, claimed, part, "Too many posts.")
+        with database.transaction() as tx:
+            mark_sending(tx, claimed, part, later(second))
+        with database.transaction() as tx:
+            mark_pending(tx, claimed, part, "Too many posts.")
     (part,) = await parts(database, claimed)
     assert (part.state, part.first_try_at, part.attempts) == ("pending", later(1), 2)
 
@@ -219,8 +219,8 @@ async def test_a_post_in_doubt_that_stands_there_is_sent(database: Database) -> 
     await commit(database, claimed, "One.")
     await in_doubt(database, claimed)
     (part,) = await parts(database, claimed)
-    async with database.transaction() as tx:
-        await mark_posted(tx, claimed, part, "42")
+    with database.transaction() as tx:
+        mark_posted(tx, claimed, part, "42")
     (part,) = await parts(database, claimed)
     assert (part.op, part.state, part.external_id) == ("post", "sent", "42")
 
@@ -230,8 +230,8 @@ async def test_a_post_in_doubt_that_does_not_stand_there_is_posted_again(databas
     await commit(database, claimed, "One.")
     await in_doubt(database, claimed)
     (part,) = await parts(database, claimed)
-    async with database.transaction() as tx:
-        await mark_not_posted(tx, claimed, part)
+    with database.transaction() as tx:
+        mark_not_posted(tx, claimed, part)
     assert await outcome(database, claimed) == [("post", "pending", "One.")]
 
 
@@ -251,11 +251,11 @@ async def test_a_preview_in_doubt_is_resolved_after_the_commit(
     await preview(database, claimed, 0, "in doubt")
     await commit(database, claimed, *bodies)
     (part,) = await parts(database, claimed)
-    async with database.transaction() as tx:
+    with database.transaction() as tx:
         if stands:
-            await mark_posted(tx, claimed, part, "42")
+            mark_posted(tx, claimed, part, "42")
         else:
-            await mark_not_posted(tx, claimed, part)
+            mark_not_posted(tx, claimed, part)
     assert await outcome(database, claimed) == [wanted]
 
 
@@ -276,7 +276,7 @@ async def test_whoever_lost_the_claim_changes_no_part(database: Database) -> Non
     await commit(database, old, "One.")
     new = await claim(database, "new", later(LEASE))
     (part,) = await parts(database, new)
-    writes: Sequence[Callable[[AsyncSession], Awaitable[object]]] = (
+    writes: Sequence[Callable[[Session], object]] = (
         lambda tx: mark_sending(tx, old, part, NOON),
         lambda tx: mark_sent(tx, old, part, "42"),
         lambda tx: mark_posted(tx, old, part, "42"),
@@ -286,9 +286,8 @@ async def test_whoever_lost_the_claim_changes_no_part(database: Database) -> Non
         lambda tx: conclude_answer(tx, old),
     )
     for write in writes:
-        with pytest.raises(ClaimLost):
-            async with database.transaction() as tx:
-                await write(tx)
+        with pytest.raises(ClaimLost), database.transaction() as tx:
+            write(tx)
     assert await parts(database, new) == [part]
 
 
@@ -296,38 +295,36 @@ async def test_a_concluded_answer_is_closed_and_the_dialogue_knows_where_it_stan
     database: Database,
 ) -> None:
     claimed = await started(database)
-    async with database.transaction() as tx:
-        conversation = await talk(tx)
-        question_id = await say(tx, conversation, "question 1", "1")
-        answer_id = await answer(tx, conversation, question_id, "One. Two. Three.")
-        await record_decision(tx, claimed, "answer", question_id)
-        await commit_answer(
+    with database.transaction() as tx:
+        conversation = talk(tx)
+        question_id = say(tx, conversation, "question 1", "1")
+        answer_id = answer(tx, conversation, question_id, "One. Two. Three.")
+        record_decision(tx, claimed, "answer", question_id)
+        commit_answer(
             tx, claimed, ["One.", "Two.", "Three."], decision="answer", answer_id=answer_id, shown={}
         )
     for part in await parts(database, claimed):
-        async with database.transaction() as tx:
+        with database.transaction() as tx:
             if part.part == 1:
-                await mark_failed(tx, claimed, part, "It is too long.")
+                mark_failed(tx, claimed, part, "It is too long.")
             else:
-                await mark_sent(tx, claimed, part, f"post {part.part}")
-    async with database.transaction() as tx:
-        await conclude_answer(tx, claimed)
+                mark_sent(tx, claimed, part, f"post {part.part}")
+    with database.transaction() as tx:
+        conclude_answer(tx, claimed)
     closed = await row(database)
     assert (closed.state, closed.decision, closed.last_error) == ("done", "answer", "It is too long.")
     assert (closed.text, closed.author_name) == ("", "")
-    async with database.reading() as session:
-        shown = await session.scalars(
-            select(tables.MessagePart.external_id).order_by(tables.MessagePart.part)
-        )
+    with database.reading() as session:
+        shown = session.scalars(select(tables.MessagePart.external_id).order_by(tables.MessagePart.part))
         assert list(shown) == ["post 0", "post 2"]
 
 
 async def test_an_answer_that_gave_up_is_concluded_as_dead(database: Database) -> None:
     claimed = await started(database)
-    async with database.transaction() as tx:
-        await commit_answer(tx, claimed, ["Sorry."], decision="dead", answer_id=None, shown={})
-    async with database.transaction() as tx:
-        await conclude_answer(tx, claimed)
+    with database.transaction() as tx:
+        commit_answer(tx, claimed, ["Sorry."], decision="dead", answer_id=None, shown={})
+    with database.transaction() as tx:
+        conclude_answer(tx, claimed)
     assert ((await row(database)).state, (await row(database)).decision) == ("dead", "dead")
 
 
@@ -335,12 +332,12 @@ async def test_the_next_message_is_claimed_once_the_answer_before_it_is_conclude
     claimed = await started(database)
     await add(database, received("2", second=1))
     await commit(database, claimed, "One.")
-    async with database.transaction() as tx:
-        await conclude_answer(tx, claimed)
+    with database.transaction() as tx:
+        conclude_answer(tx, claimed)
     assert (await claim(database)).received.message_id == "2"
 
 
 async def in_doubt(database: Database, claimed: Claim, now: datetime = NOON) -> None:
     for part in await parts(database, claimed):
-        async with database.transaction() as tx:
-            await mark_sending(tx, claimed, part, now)
+        with database.transaction() as tx:
+            mark_sending(tx, claimed, part, now)

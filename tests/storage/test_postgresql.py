@@ -5,6 +5,7 @@ import socket
 import psycopg
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.orm import Session
 
 from storage.database import Database, migrate
 from storage.errors import DatabaseUnavailable
@@ -40,8 +41,7 @@ async def test_a_database_that_is_not_there_is_named_without_the_password(migrat
 async def test_a_connection_that_the_server_drops_is_told_in_words(migrated_postgresql: str) -> None:
     database = await Database.open(migrated_postgresql)
     with pytest.raises(DatabaseUnavailable, match=r"cannot be used: .*(closed|terminat)"):
-        async with database.transaction() as tx:
-            await tx.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await database.write(Session.execute, text("SELECT pg_terminate_backend(pg_backend_pid())"))
     await database.close()
 
 
@@ -52,8 +52,8 @@ async def test_after_the_server_was_restarted_nobody_notices(migrated_postgresql
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    async with database.transaction() as tx:
-        assert await tx.scalar(text("SELECT 1")) == 1
+    with database.transaction() as tx:
+        assert tx.scalar(text("SELECT 1")) == 1
     await database.close()
 
 

@@ -19,22 +19,20 @@ async def look_at(
     begin_after: str = "100",
     until: datetime | None = None,
 ) -> None:
-    async with database.transaction() as tx:
-        await add_scan(
-            tx,
-            platform="discord",
-            workspace="club",
-            channel=channel,
-            thread=thread,
-            private=channel.startswith("dm"),
-            begin_after=begin_after,
-            active_until=until or later(60),
-        )
+    await database.write(
+        add_scan,
+        platform="discord",
+        workspace="club",
+        channel=channel,
+        thread=thread,
+        private=channel.startswith("dm"),
+        begin_after=begin_after,
+        active_until=until or later(60),
+    )
 
 
 async def places(database: Database, at: datetime = NOON) -> list[Watermark]:
-    async with database.reading() as session:
-        return await list_scans(session, "discord", at)
+    return await database.read(list_scans, "discord", at)
 
 
 async def test_a_place_is_looked_at_from_where_it_was_first_seen(database: Database) -> None:
@@ -73,16 +71,16 @@ async def test_a_channel_and_its_threads_are_places_of_their_own(database: Datab
 
 async def test_places_of_another_platform_are_not_listed(database: Database) -> None:
     await look_at(database)
-    async with database.reading() as session:
-        assert await list_scans(session, "slack", NOON) == []
+    with database.reading() as session:
+        assert list_scans(session, "slack", NOON) == []
 
 
 async def test_a_scan_moves_its_own_place(database: Database) -> None:
     await look_at(database, "general")
     await look_at(database, "random")
     first, _ = await places(database)
-    async with database.transaction() as tx:
-        await advance_scan(tx, first.id, "300")
+    with database.transaction() as tx:
+        advance_scan(tx, first.id, "300")
     assert [place.verified_upto for place in await places(database)] == ["300", "100"]
 
 
@@ -96,15 +94,14 @@ async def test_a_live_event_moves_nothing(database: Database) -> None:
 async def test_a_place_moves_with_what_was_read_there_or_not_at_all(database: Database) -> None:
     await look_at(database)
     (place,) = await places(database)
-    with pytest.raises(ConnectionError):
-        async with database.transaction() as tx:
-            await add_received(tx, received("150"), NOON)
-            await advance_scan(tx, place.id, "150")
-            raise ConnectionError
+    with pytest.raises(ConnectionError), database.transaction() as tx:
+        add_received(tx, received("150"), NOON)
+        advance_scan(tx, place.id, "150")
+        raise ConnectionError
     assert await places(database) == [place]
     assert await rows(database) == []
-    async with database.transaction() as tx:
-        await add_received(tx, received("150"), NOON)
-        await advance_scan(tx, place.id, "150")
+    with database.transaction() as tx:
+        add_received(tx, received("150"), NOON)
+        advance_scan(tx, place.id, "150")
     assert await places(database) == [replace(place, verified_upto="150")]
     assert len(await rows(database)) == 1

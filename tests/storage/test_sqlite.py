@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from storage.database import Database, migrate
@@ -66,13 +66,13 @@ def damage(path: Path) -> None:
         file.write(b"\x5a" * 4096)
 
 
-async def pragmas(session: AsyncSession, *names: str) -> dict[str, object]:
-    return {name: await session.scalar(text(f"PRAGMA {name}")) for name in names}
+def pragmas(session: Session, *names: str) -> dict[str, object]:
+    return {name: session.scalar(text(f"PRAGMA {name}")) for name in names}
 
 
 async def test_the_writer_is_durable_and_holds_foreign_keys(sqlite_database: Database) -> None:
-    async with sqlite_database.transaction() as tx:
-        found = await pragmas(tx, "journal_mode", "synchronous", "busy_timeout", "foreign_keys", "query_only")
+    with sqlite_database.transaction() as tx:
+        found = pragmas(tx, "journal_mode", "synchronous", "busy_timeout", "foreign_keys", "query_only")
     full, on, off = 2, 1, 0
     assert found == {
         "journal_mode": "wal",
@@ -84,27 +84,27 @@ async def test_the_writer_is_durable_and_holds_foreign_keys(sqlite_database: Dat
 
 
 async def test_all_transactions_go_through_one_connection(sqlite_database: Database) -> None:
-    async with sqlite_database.transaction() as tx:
-        await tx.execute(text("CREATE TEMP TABLE seen_by_its_own_connection_alone (id INTEGER)"))
+    with sqlite_database.transaction() as tx:
+        tx.execute(text("CREATE TEMP TABLE seen_by_its_own_connection_alone (id INTEGER)"))
 
-    async def count_temporary_tables() -> object:
-        async with sqlite_database.transaction() as tx:
-            return await tx.scalar(text("SELECT count(*) FROM sqlite_temp_master"))
+    def count_temporary_tables(tx: Session) -> object:
+        return tx.scalar(text("SELECT count(*) FROM sqlite_temp_master"))
 
-    assert set(await asyncio.gather(*(count_temporary_tables() for _ in range(8)))) == {1}
+    write = sqlite_database.write
+    assert set(await asyncio.gather(*(write(count_temporary_tables) for _ in range(8)))) == {1}
 
 
 async def test_the_readers_only_read(sqlite_database: Database) -> None:
-    async with sqlite_database.reading() as session:
-        found = await pragmas(session, "journal_mode", "busy_timeout", "query_only")
+    with sqlite_database.reading() as session:
+        found = pragmas(session, "journal_mode", "busy_timeout", "query_only")
     assert found == {"journal_mode": "wal", "busy_timeout": 5000, "query_only": 1}
 
 
 async def test_a_transaction_holds_the_write_lock_from_its_beginning(sqlite_url: str) -> None:
     database = await Database.open(sqlite_url)
     with closing(sqlite3.connect(path_of(sqlite_url), timeout=0, isolation_level=None)) as other:
-        async with database.transaction() as tx:
-            await tx.execute(text("SELECT 1"))
+        with database.transaction() as tx:
+            tx.execute(text("SELECT 1"))
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 other.execute("BEGIN IMMEDIATE")
         other.execute("BEGIN IMMEDIATE")
@@ -166,28 +166,25 @@ async def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> No
 
 
 async def test_a_full_disk_is_told_in_words_and_the_transaction_is_undone(sqlite_database: Database) -> None:
-    async with sqlite_database.transaction() as tx:
-        pages = await tx.scalar(text("PRAGMA page_count"))
-        await tx.execute(text(f"PRAGMA max_page_count = {pages}"))
+    with sqlite_database.transaction() as tx:
+        pages = tx.scalar(text("PRAGMA page_count"))
+        tx.execute(text(f"PRAGMA max_page_count = {pages}"))
+    many = [Workspace(platform="discord", external_id="w" * 1000 + str(n)) for n in range(50)]
     with pytest.raises(DiskFull, match=r"parley\.db cannot be written: the disk is full\."):
-        async with sqlite_database.transaction() as tx:
-            tx.add_all(Workspace(platform="discord", external_id="w" * 1000 + str(n)) for n in range(50))
-    async with sqlite_database.reading() as session:
-        assert await session.scalar(text("SELECT count(*) FROM workspaces")) == 0
+        await sqlite_database.write(Session.add_all, many)
+    with sqlite_database.reading() as session:
+        assert session.scalar(text("SELECT count(*) FROM workspaces")) == 0
 
 
 async def test_a_foreign_program_that_keeps_the_file_locked_is_told_in_words(sqlite_url: str) -> None:
     database = await Database.open(sqlite_url)
-    async with database.transaction() as tx:
-        await tx.execute(
-            text("PRAGMA busy_timeout = 1")
-        )  # of the one writing connection: need not wait 5 s here
+    with database.transaction() as tx:
+        tx.execute(text("PRAGMA busy_timeout = 1"))  # of the one writing connection: need not wait 5 s here
     with closing(sqlite3.connect(path_of(sqlite_url), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseLocked, match="is being written by another program"):
-            async with database.transaction() as tx:
-                await tx.execute(text("SELECT 1"))
-    async with database.transaction() as tx:
+            await database.write(Session.scalar, text("SELECT 1"))
+    with database.transaction() as tx:
         tx.add(Workspace(platform="discord", external_id="w"))
     await database.close()
 

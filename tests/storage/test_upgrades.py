@@ -79,10 +79,34 @@ ADDED: Mapping[str, Rows] = {
         "scans": [{"id": 1, "platform": "discord", "workspace": "club", "verified_upto": "100"}],
         "identifies": [{"id": 1, "platform": "discord", "at": NOON}],
     },
+    "0003": {
+        "choices": [
+            {
+                "id": 1,
+                "workspace_id": 1,
+                "scope": "channel",
+                "scope_id": "general",
+                "name": "talk",
+                "value": "off",
+            },
+            {"id": 2, "workspace_id": 1, "scope": "person", "scope_id": "7", "account_id": 1, "name": "seed"},
+        ],
+        "bundles": [{"id": 1, "workspace_id": 1, "name": "tutor", "values": {"persona": "You teach."}}],
+        "access_rules": [
+            {"id": 1, "workspace_id": 1, "need": "chat", "subject_kind": "everyone", "allow": False}
+        ],
+    },
 }
 """What the tables that a revision adds may hold; a column that is not named and takes no NULL gets a plain value."""
 
-PLAIN: Mapping[str, Any] = {"conversation_id": 1, "channel_id": 1, "source": "discord", "state": "new"}
+PLAIN: Mapping[str, Any] = {
+    "conversation_id": 1,
+    "channel_id": 1,
+    "source": "discord",
+    "state": "new",
+    "author_roles": [],
+    "attachments": [],
+}
 
 
 EARLIER = revisions()[:-1]
