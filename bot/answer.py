@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -10,9 +10,15 @@ from typing import Literal
 
 import structlog
 
-from bot.chat import ConversationKey, IncomingMessage, Reply
+from bot.attachments.reader import AttachmentReader
+from bot.attachments.rendering import render_attachments, tell
+from bot.attachments.values import Note
+from bot.chat import Author, ConversationKey, IncomingMessage, Reply
+from bot.choices.book import Books, Spot, sampling_of, text_of, thinking_of
+from bot.choices.resolve import Chosen
 from bot.errors import DeliveryFailed
-from bot.prompt import Prompt, build_prompt
+from bot.prompt import Prompt, Surroundings, build_prompt
+from bot.thinking import Thoughts
 from model.errors import EngineError
 from model.protocol import Engine
 from model.request import Completion, EngineHealth, GenerationRequest, SamplingParams
@@ -39,9 +45,12 @@ LEFT_OUT = (
     "\n\n(This conversation is longer than I can read at once: I no longer see its {count} oldest messages.)"
 )
 LEFT_OUT_CHINESE = "\n\n（这段对话已超出我一次能读的长度，最早的 {count} 条消息我看不到了。）"
+FILES_SHARE = 3
+"""A question's files take at most the context divided by this."""
 UNKNOWN = "unknown"
 """The version of a turn that the engine was not there for."""
 
+_NOBODY = Author("", "")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 TurnFinish = Literal["stop", "length", "cancelled", "failed"]
@@ -67,6 +76,8 @@ class Answer:
     shown_as: tuple[str, ...] = ()
     error: str | None = None
     cancelled: bool = False
+    attachments: str = ""
+    """What the question's files say, as the model read it."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -77,42 +88,63 @@ class Answerer:
         self,
         engine: Engine,
         database: Database,
+        books: Books,
         *,
-        persona: str,
-        build_sampling: Callable[[EngineHealth], SamplingParams],
         reply_seconds: float,
+        attachments: AttachmentReader | None = None,
     ) -> None:
         self._engine = engine
         self._database = database
-        self._persona = persona
-        self._build_sampling = build_sampling
+        self._books = books
         self._reply_seconds = reply_seconds
+        self._attachments = attachments
 
     async def answer(
         self, message: IncomingMessage, question: Question, answer: Answer, reply: Reply
     ) -> None:
         """Fill `answer` and stream it to `reply`, which is neither started nor finished here."""
         health = await self._engine.health()
-        answer.served_by, answer.sampling = health, self._build_sampling(health)
-        if not message.text.strip():
+        spot = Spot(message.conversation, message.author, message.category, message.private)
+        chosen = await self._books.resolve(spot, health)
+        answer.served_by, answer.sampling = health, sampling_of(chosen)
+        if not message.text.strip() and not message.attachments and message.press is None:
             answer.text = HIDDEN_QUESTION if message.via == "reply" else EMPTY_QUESTION
             await reply.append(answer.text)
             return
-        answer.prompt = await self._build_prompt(question.conversation, health, named=not message.private)
-        await self._generate(answer, self._request(answer.prompt, message.conversation, health), reply)
+        chinese = bool(_CHINESE.search(message.text))
+        files = await self._read_attachments(message, health, answer, chinese=chinese)
+        answer.prompt = await self._build_prompt(
+            question.conversation, health, chosen, question.message_id, attachments=answer.attachments
+        )
+        request = self._request(answer.prompt, message.conversation, answer.sampling)
+        await self._generate(answer, request, Thoughts(reply, thinking_of(chosen)), reply)
+        await reply.append(tell(files, chinese=chinese))
         if answer.prompt.left_out and await self._is_first_cut(question.conversation, answer.prompt):
-            note = LEFT_OUT_CHINESE if _CHINESE.search(message.text) else LEFT_OUT
+            note = LEFT_OUT_CHINESE if chinese else LEFT_OUT
             await reply.append(note.format(count=answer.prompt.left_out))
+
+    async def _read_attachments(
+        self, message: IncomingMessage, health: EngineHealth, answer: Answer, *, chinese: bool
+    ) -> Sequence[Note]:
+        """Fill in what the files say; the notes on what of them could not be read."""
+        if self._attachments is None or not message.attachments:
+            return ()
+        texts = await self._attachments.read(message.conversation.platform, message.attachments)
+        rendered = await render_attachments(
+            self._engine, texts, token_budget=health.context_tokens // FILES_SHARE, chinese=chinese
+        )
+        answer.attachments = rendered.text
+        return rendered.notes
 
     async def prepare(self, key: ConversationKey) -> None:
         """Somebody types in a conversation that goes on: the engine may read what was said meanwhile."""
         try:
-            async with self._database.reading() as session:
-                conversation = await find_conversation(session, **asdict(key))
+            conversation = await self._database.read(find_conversation, **asdict(key))
             if conversation is not None:
                 health = await self._engine.health()
-                prompt = await self._build_prompt(conversation, health, named=not conversation.private)
-                await self._engine.prefetch(self._request(prompt, key, health))
+                chosen = await self._books.resolve(Spot(key, _NOBODY), health)
+                prompt = await self._build_prompt(conversation, health, chosen)
+                await self._engine.prefetch(self._request(prompt, key, sampling_of(chosen)))
         except EngineError as error:
             log.debug("nothing was computed ahead", reason=str(error))
 
@@ -136,56 +168,65 @@ class Answerer:
             finish_reason=_finish_reason(answer),
             error=answer.error,
             started_at=answer.started_at,
+            prompt=[asdict(message) for message in answer.prompt.messages] if answer.prompt else (),
         )
 
     async def _is_first_cut(self, conversation: Conversation, prompt: Prompt) -> bool:
         """Whether the answer before this one still saw everything: what is told once is not told again."""
-        async with self._database.reading() as session:
-            last = await find_last_prompt(session, conversation)
+        last = await self._database.read(find_last_prompt, conversation)
         return not last or last[0] <= prompt.oldest_id
 
-    async def _build_prompt(self, conversation: Conversation, health: EngineHealth, *, named: bool) -> Prompt:
-        async with self._database.reading() as session:
-            history = await list_history(session, conversation, limit=HISTORY_MESSAGES)
-        max_tokens = self._build_sampling(health).max_tokens
-        reserved_for_the_answer = min(max_tokens, health.context_tokens // 3)
+    async def _build_prompt(
+        self,
+        conversation: Conversation,
+        health: EngineHealth,
+        chosen: Mapping[str, Chosen],
+        question_id: int | None = None,
+        *,
+        attachments: str = "",
+    ) -> Prompt:
+        history = await self._database.read(
+            list_history, conversation, limit=HISTORY_MESSAGES, question_id=question_id
+        )
+        reserved_for_the_answer = min(sampling_of(chosen).max_tokens, health.context_tokens // 3)
+        persona, rules = text_of(chosen, "persona"), text_of(chosen, "rules")
         return await build_prompt(
             self._engine,
-            persona=self._persona,
+            surroundings=Surroundings(persona, rules=rules, attachments=attachments),
             history=history,
             token_budget=health.context_tokens - reserved_for_the_answer,
-            named=named,
+            named=not conversation.private,
         )
 
-    async def _generate(self, answer: Answer, request: GenerationRequest, reply: Reply) -> None:
+    async def _generate(
+        self, answer: Answer, request: GenerationRequest, thoughts: Thoughts, reply: Reply
+    ) -> None:
         async with aclosing(self._engine.generate(request)) as deltas:
             async for delta in deltas:
-                answer.text += delta.text
                 answer.completion = delta.finish
                 if delta.text:
-                    await reply.append(delta.text)
-        if not answer.text.strip():
-            await reply.append(EMPTY_ANSWER)
-        elif answer.completion is not None and answer.completion.reason == "length":
+                    answer.text = await thoughts.append(delta.text)
+        answer.text = await thoughts.end(EMPTY_ANSWER)
+        if answer.text.strip() and answer.completion is not None and answer.completion.reason == "length":
             tokens = answer.completion.completion_tokens
             await reply.append(f"\n\n(I stopped at my limit of {tokens} tokens. Ask me to go on.)")
 
     def _request(
-        self, prompt: Prompt, conversation: ConversationKey, health: EngineHealth
+        self, prompt: Prompt, conversation: ConversationKey, sampling: SamplingParams
     ) -> GenerationRequest:
         return GenerationRequest(
             messages=prompt.messages,
-            sampling=self._build_sampling(health),
+            sampling=sampling,
             conversation=str(conversation),
             deadline_seconds=self._reply_seconds,
         )
 
 
-async def record_question(tx: Session, message: IncomingMessage) -> Question | None:
+def record_question(tx: Session, message: IncomingMessage) -> Question | None:
     """Store the message. None when it was stored before (an event that came twice)."""
     where = asdict(message.conversation)
-    conversation = await find_or_add_conversation(tx, **where, private=message.private)
-    account = await find_or_add_account(
+    conversation = find_or_add_conversation(tx, **where, private=message.private)
+    account = find_or_add_account(
         tx,
         platform=message.conversation.platform,
         workspace=message.conversation.workspace,
@@ -193,7 +234,7 @@ async def record_question(tx: Session, message: IncomingMessage) -> Question | N
         name=message.author.name,
         is_bot=message.author.is_bot,
     )
-    message_id = await record_message(
+    message_id = record_message(
         tx,
         conversation=conversation,
         account_id=account,
@@ -217,6 +258,8 @@ def sentence_for(error: BaseException) -> str:
 
 
 def _finish_reason(answer: Answer) -> TurnFinish:
+    if answer.cancelled:
+        return "cancelled"
     if answer.error is not None:
-        return "cancelled" if answer.cancelled else "failed"
+        return "failed"
     return answer.completion.reason if answer.completion else "stop"

@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,9 +14,12 @@ from typing import Any
 
 from rich.console import Console
 
+from bot.actions import Actions
 from bot.answer import Answerer
-from bot.chat import Platform
-from bot.commands import Commands
+from bot.attachments.reader import AttachmentReader
+from bot.chat import Fetch, Platform, PlatformName
+from bot.choices.book import Books
+from bot.commands.run import Commands
 from bot.delivery.answering import Answering
 from bot.delivery.desk import Delivery
 from bot.delivery.worker import Worker
@@ -24,13 +27,10 @@ from bot.late_engine import LateEngine
 from bot.platforms.terminal import TerminalPlatform, read_terminal_line
 from bot.respond import Responder
 from bot.settings import Settings
+from bot.writings import Writings
 from model.protocol import Engine
-from model.request import SamplingParams
 from storage.database import Database, migrate
 from storage.inbox import release_all_claims
-
-SAMPLING_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens", "seed")
-
 
 OpenEngine = Callable[[Settings, Console], Awaitable[Engine]]
 
@@ -43,6 +43,7 @@ class Core:
     commands: Commands
     responder: Responder
     delivery: Delivery
+    actions: Actions
     database: Database
     holder: str
     """What this process is called in leases."""
@@ -99,44 +100,43 @@ async def open_core(
 async def build_core(
     settings: Settings, engine: Engine, database: Database, *, restored: bool = False
 ) -> Core:
+    books = Books(database, settings)
     answerer = Answerer(
         engine,
         database,
-        persona=settings.persona,
-        build_sampling=lambda health: build_sampling(settings, dict(health.sampling_defaults)),
+        books,
         reply_seconds=settings.reply_seconds,
+        attachments=AttachmentReader(fetches_of(settings)),
     )
-    commands = Commands(engine, database)
+    writings = Writings()
+    commands = Commands(engine, database, books, writings)
+    answering = Answering(
+        database,
+        answerer,
+        commands.run,
+        books,
+        writings,
+        edit_seconds=settings.edit_seconds,
+        answer_window=timedelta(seconds=settings.answer_window_seconds),
+    )
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    delivery = await build_delivery(settings, answering, database, holder, restored=restored)
     return Core(
         answerer=answerer,
         commands=commands,
         responder=Responder(answerer, database),
-        delivery=await build_delivery(settings, answerer, commands, database, holder, restored=restored),
+        delivery=delivery,
+        actions=Actions(database, books, writings, delivery),
         database=database,
         holder=holder,
     )
 
 
 async def build_delivery(
-    settings: Settings,
-    answerer: Answerer,
-    commands: Commands,
-    database: Database,
-    holder: str,
-    *,
-    restored: bool,
+    settings: Settings, answering: Answering, database: Database, holder: str, *, restored: bool
 ) -> Delivery:
     if database.exclusive:
-        async with database.transaction() as tx:
-            await release_all_claims(tx)  # of a process that ended without a word
-    answering = Answering(
-        database,
-        answerer,
-        commands.run,
-        edit_seconds=settings.edit_seconds,
-        answer_window=timedelta(seconds=settings.answer_window_seconds),
-    )
+        await database.write(release_all_claims)  # of a process that ended without a word
     worker = Worker(
         database,
         answering,
@@ -160,30 +160,19 @@ async def load_engine(settings: Settings, console: Console) -> Engine:
 
 
 def _load_engine(settings: Settings) -> Engine:
-    """Blocking. Torch takes seconds to import: a fault that is found before is told at once."""
-    from model.engine.local import LocalEngine
-    from model.loading import load_model
+    """Blocking. What the model needs is imported here: for one in torch that takes seconds."""
+    from model.opening import open_engine
 
-    loaded = load_model(
+    return open_engine(
         settings.model,
         device=settings.device,
         dtype=settings.dtype,
         token=settings.hf_token.get_secret_value() if settings.hf_token else None,
         revision=settings.model_revision,
-    )
-    return LocalEngine(
-        loaded,
         context_tokens=settings.context_tokens,
         max_running=settings.parallel_replies,
         max_waiting=settings.queue_length,
     )
-
-
-def build_sampling(settings: Settings, recommended: Mapping[str, float]) -> SamplingParams:
-    """The settings, then what the model recommends, then the defaults of `SamplingParams`."""
-    chosen = {name: getattr(settings, name) for name in SAMPLING_SETTINGS}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    return SamplingParams.from_mapping({**recommended, **given})
 
 
 def build_platforms(settings: Settings, core: Core) -> list[Platform]:
@@ -199,11 +188,14 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
             holder=core.holder,
             lease_seconds=settings.lease_seconds,
             run_command=core.commands.run,
+            complete=core.commands.complete,
+            actions=core.actions,
             prepare=core.answerer.prepare,
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,
             cdn_url=settings.discord_cdn_url,
             message_content=settings.discord_message_content,
+            commands_guild=settings.discord_commands_guild,
         )
         platforms.append(discord)
     if settings.slack_bot_token is not None and settings.slack_app_token is not None:
@@ -218,6 +210,21 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
         )
         platforms.append(slack)
     return platforms
+
+
+def fetches_of(settings: Settings) -> dict[PlatformName, Fetch]:
+    """How the files of each platform are got."""
+    fetches: dict[PlatformName, Fetch] = {}
+    if settings.discord_token is not None:
+        from bot.platforms.discord_files import fetch_from_discord
+
+        fetches["discord"] = fetch_from_discord(settings.discord_cdn_url)
+    if settings.slack_bot_token is not None:
+        from bot.platforms.slack_files import fetch_from_slack
+
+        token = settings.slack_bot_token.get_secret_value()
+        fetches["slack"] = fetch_from_slack(token, settings.slack_api_url)
+    return fetches
 
 
 def build_terminal(console: Console, core: Core) -> TerminalPlatform:

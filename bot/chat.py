@@ -1,14 +1,14 @@
 """The values and seams between the platforms and the core. No platform's object passes here."""
 
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
 PlatformName = Literal["discord", "slack", "terminal"]
-Via = Literal["mention", "reply", "dm", "thread", "command"]
-"""How a message reached the bot. "thread": unasked, in a thread; answered only where the bot takes part."""
+Via = Literal["mention", "reply", "dm", "thread", "command", "wake", "lively", "button"]
+"""How a message reached the bot. "thread": unasked, in a thread; answered only where the bot takes part. "wake": by a
+wake word; "lively": not at all, the bot talks unasked; "button": by a button under an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,35 @@ class Author:
     id: str
     name: str
     is_bot: bool = False
+    roles: tuple[str, ...] = ()
+    """The platform's ids of the roles."""
+    manages: bool = False
+    """The platform lets this person manage the workspace."""
+    moderates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that somebody attached, as the platform tells of it: none of this need be true of the file itself."""
+
+    name: str
+    media_type: str
+    """Such as text/markdown; empty where the platform does not say."""
+    size: int
+    """Bytes."""
+    url: str = field(repr=False)
+    """Where the platform keeps it; empty where it shows the bot none. Discord signs it, for a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """A button under an answer that changes it: to write another one, or to show an earlier one again."""
+
+    action: Literal["regenerate", "show"]
+    target: int
+    """The row of the inbox that the answer belongs to."""
+    candidate: int | None = None
+    """The answer to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +80,12 @@ class IncomingMessage:
     """A second id that the platform gives it, equal in events that are twins."""
     token: str | None = field(default=None, repr=False)
     """What answers a slash command, for a quarter of an hour."""
+    category: str = ""
+    """The platform's id of the category that the channel is in."""
+    press: Press | None = None
+    reason: str | None = None
+    """Why it is answered, where that was decided when it was heard."""
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Reply(Protocol):
@@ -75,24 +110,24 @@ class Reply(Protocol):
         ...
 
 
+OptionValue = str | int | float
+
+
 @dataclass(frozen=True, slots=True)
 class CommandCall:
-    """A command that answers with one text, such as reset or help."""
+    """A command that answers with one text, such as reset or help; `bot.commands.table` lists them."""
 
     name: str
     conversation: ConversationKey
     author: Author
     private: bool = False
-
-
-def read_command(message: IncomingMessage) -> CommandCall | None:
-    """The command that a message is: `!reset`, or `/reset` after a mention, as in threads of Slack, which has no
-    slash commands there. A word without its mark is a question.
-    """
-    match = re.fullmatch(r"\s*[/!](reset|help)\s*", message.text, re.IGNORECASE)
-    if match is None:
-        return None
-    return CommandCall(match[1].lower(), message.conversation, message.author, message.private)
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    fault: str | None = None
+    """The sentence for somebody who typed it wrongly."""
+    message_id: str = ""
+    """The message that it was typed in, and the one that this replies to."""
+    reply_to: str | None = None
+    category: str = ""
 
 
 Respond = Callable[[IncomingMessage, Reply], Awaitable[None]]
@@ -100,8 +135,15 @@ Respond = Callable[[IncomingMessage, Reply], Awaitable[None]]
 
 RunCommand = Callable[[CommandCall], Awaitable[str]]
 
+Complete = Callable[[CommandCall, str, str], Awaitable[list[str]]]
+"""The values to offer for an option of a command, by the option's name and what is typed of it so far."""
+
 Prepare = Callable[[ConversationKey], Awaitable[None]]
 """Somebody is about to say something there, so what was said before may be computed ahead. Never raises."""
+
+
+Fetch = Callable[[Attachment, int], Awaitable[bytes]]
+"""Brings a file of at most so many bytes from its platform. Raises `DeliveryFailed` where it cannot."""
 
 
 class Platform(Protocol):

@@ -34,6 +34,8 @@ def parley() -> None:
     # Before torch is imported, which reads it once: threads that wait for the next operation spin for some tens of
     # microseconds and then sleep. For longer, they would be in the way of everything else; at once, a step takes long.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # The same for numpy, which computes small models: their products are too short for a second thread.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @app.command()
@@ -43,7 +45,7 @@ def run(
     ] = False,
 ) -> None:
     """Serve Discord and Slack when their tokens are set, else talk in this terminal."""
-    from bot.app import serve  # torch takes seconds to import: only the commands that need it pay
+    from bot.app import serve  # takes its time to import: only the commands that need it pay
 
     settings = prepare()
     _say_what_is_missing(settings)

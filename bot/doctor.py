@@ -9,8 +9,8 @@ from rich.table import Table
 from bot.settings import Settings, environment_name
 from model.checkpoint import is_hub_id, open_checkpoint
 from model.errors import ModelError
+from model.fitting import choose_device, choose_dtype
 from model.hardware import Device, Hardware, inspect_hardware, largest_model, list_fits
-from model.loading import choose_device, choose_dtype
 from storage.address import parse_address
 from storage.database import Database
 from storage.errors import DatabaseLocked, SchemaTooOld, StorageError
@@ -93,8 +93,7 @@ async def _database_finding(settings: Settings) -> Finding:
         if path is not None and not path.exists():
             return Finding(subject, f"{path} will be made at the first start")
         database = await Database.open(url)
-        async with database.reading() as session:
-            counts = await count_received(session)
+        counts = await database.read(count_received)
         await database.close()
     except (SchemaTooOld, DatabaseLocked) as error:
         return Finding(subject, str(error), None)

@@ -8,6 +8,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 STRUCK_OUT = "********"
+RECONNECTING = ("Attempting a reconnect", "Failed to", "Exception during reset")
+"""How discord.py, slack_sdk's socket and SQLAlchemy begin when a connection is lost; their sentences name the cause."""
 
 
 def configure_logging(level: str, secrets: Sequence[str]) -> None:
@@ -38,14 +40,15 @@ def configure_logging(level: str, secrets: Sequence[str]) -> None:
         "asyncio",
     ):
         logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
-    logging.getLogger("discord.client").addFilter(_without_noise)
+    for name in ("discord.client", "slack_sdk", "sqlalchemy.pool.impl.QueuePool"):
+        logging.getLogger(name).addFilter(_without_noise)
 
 
 def _without_noise(record: logging.LogRecord) -> bool:
-    """discord.py misses a voice library that Parley never needs, and shows a traceback for each lost connection."""
+    """discord.py misses a voice library that Parley never needs; lost connections are shown as tracebacks."""
     if "voice will NOT be supported" in record.msg:
         return False
-    if record.msg.startswith("Attempting a reconnect"):
+    if record.msg.startswith(RECONNECTING):
         record.exc_info = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True

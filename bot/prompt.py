@@ -1,7 +1,9 @@
-"""Builds what the model sees: the persona, then as much of the newest history as the token budget holds."""
+"""Builds what the model sees, in a fixed order: persona and house rules, a summary of what is long past, as much of the
+newest history as the token budget holds, and the question with what belongs to it.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.protocol import Engine
 from model.request import ChatMessage
@@ -9,6 +11,33 @@ from storage.conversations import HistoryMessage
 
 STEADINESS = 0.3
 """Share of the history that fits which may be left out besides."""
+BACKGROUND_SHARE = 0.15
+"""Of the token budget, for what others said in the channel meanwhile."""
+LONGEST_REFERENCE = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something that was said in the channel, and not to the bot."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands around the history."""
+
+    persona: str
+    rules: str = ""
+    summary: str = ""
+    """Of the part of the conversation that no longer fits."""
+    background: Sequence[Said] = ()
+    """The newest of what was said in the channel, oldest first."""
+    reply_to: Said | None = None
+    """What the question replies to, where the history does not show it."""
+    attachments: str = ""
+    """The files of the question, rendered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +52,12 @@ class Prompt:
 
 
 async def build_prompt(
-    engine: Engine, *, persona: str, history: Sequence[HistoryMessage], token_budget: int, named: bool
+    engine: Engine,
+    *,
+    surroundings: Surroundings,
+    history: Sequence[HistoryMessage],
+    token_budget: int,
+    named: bool,
 ) -> Prompt:
     """A long run of newest messages whose rendered prompt takes at most `token_budget` tokens.
 
@@ -31,8 +65,13 @@ async def build_prompt(
     `history` is oldest first and ends with the question, which is kept even if it alone is over the budget.
     `named` tells the model who speaks, as it must know wherever several people may talk.
     """
-    system = (ChatMessage("system", persona),) if persona else ()
+    first = _system_text(surroundings)
+    system = (ChatMessage("system", first),) if first else ()
     dialogue = [_to_chat_message(message, named=named) for message in history]
+    background = await _fit_background(engine, surroundings.background, int(token_budget * BACKGROUND_SHARE))
+    dialogue[-1] = replace(
+        dialogue[-1], content=_question_text(dialogue[-1].content, surroundings, background)
+    )
     fewest, most = 1, len(dialogue)
     while fewest < most:
         middle = (fewest + most + 1) // 2
@@ -47,6 +86,50 @@ async def build_prompt(
         left_out=start,
         oldest_id=history[0].id,
     )
+
+
+def _system_text(surroundings: Surroundings) -> str:
+    """What changes seldom, so that what the engine has computed of it serves again."""
+    paragraphs = [surroundings.persona]
+    if surroundings.rules:
+        paragraphs.append(f"Rules of this place:\n{surroundings.rules}")
+    if surroundings.summary:
+        paragraphs.append(f"What was said earlier, in short:\n{surroundings.summary}")
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _question_text(question: str, surroundings: Surroundings, background: Sequence[Said]) -> str:
+    """What belongs to this question alone stands with it, at the prompt's end."""
+    paragraphs: list[str] = []
+    if background:
+        lines = "\n".join(_line(said) for said in background)
+        paragraphs.append(f"[said in this channel lately, not to you]\n{lines}\n[end of what was said]")
+    if surroundings.reply_to is not None:
+        referred = _line(surroundings.reply_to)
+        shown = referred if len(referred) <= LONGEST_REFERENCE else f"{referred[:LONGEST_REFERENCE]} ..."
+        paragraphs.append(f"[in reply to]\n{shown}\n[end of the reference]")
+    return "\n\n".join(filter(None, (*paragraphs, question, surroundings.attachments)))
+
+
+def _line(said: Said) -> str:
+    """One line: nobody can begin another speaker's, or end the block."""
+    return f"{_flat(said.name)}: {_flat(said.text)}".replace("[", "(").replace("]", ")")
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+async def _fit_background(engine: Engine, background: Sequence[Said], budget: int) -> Sequence[Said]:
+    """The newest of it that takes at most `budget` tokens."""
+    kept = list(background)
+    while kept:
+        lines = "\n".join(map(_line, kept))
+        taken = await engine.count_tokens((ChatMessage("user", lines),))
+        if taken <= budget:
+            break
+        kept = kept[max(1, len(kept) - len(kept) * budget // taken) :]
+    return kept
 
 
 def _steady_start(ids: Sequence[int], most: int) -> int:
@@ -65,4 +148,5 @@ def _steady_start(ids: Sequence[int], most: int) -> int:
 def _to_chat_message(message: HistoryMessage, *, named: bool) -> ChatMessage:
     if message.role == "assistant":
         return ChatMessage("assistant", message.text)
-    return ChatMessage("user", message.text, name=message.author_name if named else None)
+    text = f"{message.text}\n\n{message.attachments}".strip() if message.attachments else message.text
+    return ChatMessage("user", text, name=message.author_name if named else None)

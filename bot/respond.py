@@ -28,8 +28,7 @@ class Responder:
 
     async def respond(self, message: IncomingMessage, reply: Reply) -> None:
         """Answer `message` through `reply`; a message that was answered before is not answered again."""
-        async with self._database.transaction() as tx:
-            question = await record_question(tx, message)
+        question = await self._database.write(record_question, message)
         if question is None:
             return
         answer = Answer()
@@ -56,8 +55,7 @@ class Responder:
             answer.error = answer.error or str(error)
         finally:
             record = self._answerer.turn_of(question, answer)
-            async with self._database.transaction() as tx:
-                await record_turn(tx, record, answer.text.strip() or None, answer.shown_as)
+            await self._database.write(record_turn, record, answer.text.strip() or None, answer.shown_as)
 
 
 async def _to_the_end(work: Coroutine[None, None, None]) -> None:

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
 
     discord_token: SecretStr | None = Field(None, validation_alias="DISCORD_TOKEN")
     discord_message_content: bool = False
+    discord_commands_guild: int | None = None
     discord_api_url: str = Field("https://discord.com/api/v10", validation_alias="DISCORD_API_URL")
     discord_gateway_url: str = Field("wss://gateway.discord.gg/", validation_alias="DISCORD_GATEWAY_URL")
     discord_cdn_url: str = Field("https://cdn.discordapp.com", validation_alias="DISCORD_CDN_URL")
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     repetition_penalty: float | None = Field(None, ge=0.1, le=5)
     max_tokens: int = Field(512, ge=1)
     seed: int | None = Field(None, ge=0)
+    thinking: Literal["hidden", "folded", "shown"] = "hidden"
 
     database_url: SecretStr = SecretStr("sqlite:///parley.db")
     answer_window_seconds: float = Field(1800, gt=0)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import ClassVar, Protocol
 
 from bot.chat import ConversationKey, IncomingMessage, PlatformName
+from bot.controls import Controls
 from bot.errors import DeliveryFailed
 
 
@@ -42,6 +43,8 @@ class Post:
     """False while the answer is still being written."""
     last: bool = True
     """No part follows."""
+    controls: Controls | None = None
+    """The buttons under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Courier(Protocol):
     name: ClassVar[PlatformName]
     typing_seconds: float
     """How often `typing` must be called for the sign to stay."""
+    has_controls: bool
+    """Whether it shows buttons under answers."""
 
     def limit(self, question: IncomingMessage) -> int:
         """Characters that one message of an answer to `question` holds."""
@@ -81,8 +86,15 @@ class Courier(Protocol):
         """Whether the history shows an answer of the bot's to it, whichever its marker."""
         ...
 
-    async def edit(self, question: IncomingMessage, message_id: str, text: str, part: int) -> None:
-        """Give a message its final text. It waits for its turn, and may be repeated."""
+    async def edit(
+        self,
+        question: IncomingMessage,
+        message_id: str,
+        text: str,
+        part: int,
+        controls: Controls | None = None,
+    ) -> None:
+        """Give a message its final text and buttons. It waits for its turn, and may be repeated."""
         ...
 
     def may_edit(self) -> bool:

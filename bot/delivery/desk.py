@@ -1,8 +1,10 @@
 """Delivery as the platforms see it: hand in what was said, say when you are connected, and the rest is done."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -12,9 +14,11 @@ from bot.chat import ConversationKey, IncomingMessage, PlatformName
 from bot.delivery.courier import Courier
 from bot.delivery.scan import Scanner
 from bot.delivery.worker import Worker
+from storage.conversations import change_said, find_said
 from storage.database import Database, Session
 from storage.errors import StorageError
 from storage.inbox import Received, add_received, cancel_received, edit_received, wake_received
+from storage.outbox import retract_answer
 from storage.scans import add_scan
 
 log = structlog.get_logger()
@@ -22,6 +26,10 @@ log = structlog.get_logger()
 THREAD_DAYS = 3
 """How long a thread is looked at after the last word to the bot in it."""
 CHANNEL_DAYS = 365
+MOST_WATCHED = 10_000
+"""Places that are remembered as looked at. Of more, all are forgotten, and each is written again when it is seen."""
+MOST_UNSTORED = 1000
+"""Messages that wait in memory for the database. Of more, the scans find those in places that are known."""
 
 
 class Delivery:
@@ -36,6 +44,9 @@ class Delivery:
         self._connections: Counter[PlatformName] = Counter()
         self._watched: dict[ConversationKey, datetime] = {}
         self._missed = asyncio.Event()
+        self._behind: set[PlatformName] = set()
+        """Where something could not be stored: nothing is answered before it has been."""
+        self._unstored: deque[IncomingMessage] = deque(maxlen=MOST_UNSTORED)
 
     async def receive(self, message: IncomingMessage, *, rest_seconds: float = 0.0) -> None:
         """Store it; when this returns, it may be acknowledged. Raises `StorageError`: then it must not be.
@@ -43,43 +54,39 @@ class Delivery:
         `rest_seconds` keeps the answer back where the acknowledgement must come first; see `acknowledged`.
         """
         try:
-            async with self._database.transaction() as tx:
-                await self._add(tx, message, rest_seconds)
+            await self._database.write(self._add, message, rest_seconds)
         except StorageError:
-            self._watched.clear()  # what was to be looked at was not stored either
-            self._missed.set()
+            if message.via != "command":  # whoever gave it is told that it failed
+                self._unstored.append(message)
+            self._fall_behind(message.conversation.platform)
             raise
+        self._note_watched(places_of(message))
         self._worker.something_new.set()
 
     async def acknowledged(self, message: IncomingMessage) -> None:
         """Its answer need not be kept back any longer."""
         place = message.conversation
-        async with self._database.transaction() as tx:
-            await wake_received(tx, place.platform, place.workspace, place.channel, message.message_id)
+        await self._database.write(
+            wake_received, place.platform, place.workspace, place.channel, message.message_id
+        )
         self._worker.something_new.set()
 
     async def edited(self, place: ConversationKey, message_id: str, text: str) -> None:
-        """Somebody changed a message: if its answer has not begun, the new words count."""
-        async with self._database.transaction() as tx:
-            await edit_received(tx, place.platform, place.workspace, place.channel, message_id, text)
+        """Somebody changed a message: an answer that has not begun, or comes later, reads the new words."""
+        await self._database.write(_edit, place, message_id, text)
 
     async def deleted(self, place: ConversationKey, message_id: str) -> None:
-        """Somebody deleted a message: if its answer has not begun, there will be none."""
-        async with self._database.transaction() as tx:
-            await cancel_received(tx, place.platform, place.workspace, place.channel, message_id)
+        """Somebody deleted a message: there will be no answer, and one that stands there is taken away."""
+        await self._database.write(_delete, place, message_id)
+        self._worker.something_new.set()
 
     async def watch(self, places: Iterable[tuple[ConversationKey, bool, str]]) -> None:
         """Look at these places from now on: each with whether it is private, and the id to begin after."""
         new = [place for place in places if self._is_due(place[0])]
         if not new:
             return
-        try:
-            async with self._database.transaction() as tx:
-                for key, private, begin_after in new:
-                    await self._watch(tx, key, private, begin_after)
-        except StorageError:
-            self._watched.clear()  # nothing was stored
-            raise
+        await self._database.write(self._watch_all, new)
+        self._note_watched(key for key, _, _ in new)
 
     def connecting(self, name: PlatformName) -> None:
         """Its events come in, and what was missed before them is not known yet: nothing is answered meanwhile."""
@@ -92,15 +99,8 @@ class Delivery:
         Where a newer connection is made meanwhile, its own scan decides when.
         """
         self.connecting(courier.name)
-        connection = self._connections[courier.name]
         self._couriers[courier.name] = courier
-        try:
-            await self._scanner.scan(courier)
-        except Exception:  # whatever it is: what is known can be answered, and the rest is read again
-            log.exception("what was missed could not be read", platform=courier.name)
-            self._missed.set()
-        if connection == self._connections[courier.name]:
-            self._worker.serve(courier)
+        await self._catch_up(courier, serve=True, all_places=False)
 
     async def run(self) -> None:
         """Answer, and look again for what no event told, until cancelled."""
@@ -113,38 +113,68 @@ class Delivery:
     async def _keep_scanning(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._missed.wait(), self._scan_seconds)
+                async with asyncio.timeout(self._scan_seconds):
+                    await self._missed.wait()
                 await asyncio.sleep(1)  # the database may be back then
             except TimeoutError:
                 pass
             self._missed.clear()
             for courier in list(self._couriers.values()):
-                try:
-                    if await self._scanner.scan(courier):
-                        self._worker.something_new.set()
-                except StorageError as error:
-                    log.error("a history was not stored", platform=courier.name, reason=str(error))
-                    self._missed.set()
+                await self._catch_up(courier, serve=courier.name in self._behind, all_places=True)
 
-    async def _add(self, tx: Session, message: IncomingMessage, rest_seconds: float = 0.0) -> bool:
-        place = message.conversation
-        if self._is_due(place):
-            await self._watch(tx, place, message.private, just_before(message))
-            if place.thread:
-                channel = ConversationKey(place.platform, place.workspace, place.channel)
-                await self._watch(tx, channel, False, just_before(message))
+    async def _catch_up(self, courier: Courier, *, serve: bool, all_places: bool) -> None:
+        """Store what is missing. With `serve`, answers are kept back until that is done, and begin then."""
+        name, connection = courier.name, self._connections[courier.name]
+        self._behind.discard(name)
+        try:
+            await self._store_what_was_heard()
+            if await self._scanner.scan(courier, all_places=all_places):
+                self._worker.something_new.set()
+        except StorageError as error:
+            log.error("a history was not stored", platform=name, reason=str(error))
+            self._behind |= {name} if serve else set()
+            self._missed.set()
+        except Exception:  # whatever it is: what is known can be answered, and the rest is read again
+            log.exception("what was missed could not be read", platform=name)
+            if serve:
+                self._missed.set()
+        if serve and name not in self._behind and connection == self._connections[name]:
+            self._worker.serve(courier)
+
+    async def _store_what_was_heard(self) -> None:
+        """Not every place is one that a scan reads: a person's first direct message opens one."""
+        while self._unstored:
+            message = self._unstored[0]
+            await self._database.write(self._add, message)
+            with suppress(ValueError):
+                self._unstored.remove(message)
+
+    def _fall_behind(self, name: PlatformName) -> None:
+        """Something is not stored. What comes later is kept back, for it would be answered first."""
+        self._behind.add(name)
+        self._worker.pause(name)
+        self._missed.set()
+
+    def _add(self, tx: Session, message: IncomingMessage, rest_seconds: float = 0.0) -> bool:
+        if self._is_due(message.conversation):
+            for place in places_of(message):
+                private = message.private and place == message.conversation
+                self._watch(tx, place, private, just_before(message))
         now = datetime.now(UTC)
         rest_until = now + timedelta(seconds=rest_seconds) if rest_seconds else None
-        return await add_received(tx, _received(message), now, rest_until=rest_until)
+        return add_received(tx, _received(message), now, rest_until=rest_until)
 
     def _is_due(self, place: ConversationKey) -> bool:
         """Whether a place is new here, or its time is to be prolonged."""
         return self._watched.get(place, datetime.min.replace(tzinfo=UTC)) < datetime.now(UTC)
 
-    async def _watch(self, tx: Session, place: ConversationKey, private: bool, begin_after: str) -> None:
+    def _watch_all(self, tx: Session, places: Iterable[tuple[ConversationKey, bool, str]]) -> None:
+        for key, private, begin_after in places:
+            self._watch(tx, key, private, begin_after)
+
+    def _watch(self, tx: Session, place: ConversationKey, private: bool, begin_after: str) -> None:
         now = datetime.now(UTC)
-        days = THREAD_DAYS if place.thread else CHANNEL_DAYS
-        await add_scan(
+        add_scan(
             tx,
             platform=place.platform,
             workspace=place.workspace,
@@ -152,9 +182,40 @@ class Delivery:
             thread=place.thread,
             private=private,
             begin_after=begin_after,
-            active_until=now + timedelta(days=days),
+            active_until=now + timedelta(days=_days(place)),
         )
-        self._watched[place] = now + timedelta(days=days / 3)
+
+    def _note_watched(self, places: Iterable[ConversationKey]) -> None:
+        """Only when it is committed: another message of the place may be stored meanwhile, and this one may not."""
+        now = datetime.now(UTC)
+        for place in places:
+            if len(self._watched) >= MOST_WATCHED:
+                self._watched.clear()
+            self._watched[place] = now + timedelta(days=_days(place) / 3)
+
+
+def _edit(tx: Session, place: ConversationKey, message_id: str, text: str) -> None:
+    where = (place.platform, place.workspace, place.channel, message_id)
+    if not edit_received(tx, *where, text):
+        change_said(tx, *where, text)
+
+
+def _delete(tx: Session, place: ConversationKey, message_id: str) -> None:
+    where = (place.platform, place.workspace, place.channel, message_id)
+    if not cancel_received(tx, *where):
+        question_id = find_said(tx, *where)
+        if question_id is not None:
+            retract_answer(tx, question_id)
+
+
+def places_of(message: IncomingMessage) -> list[ConversationKey]:
+    """Where to look from now on: always the channel first, so that no two transactions wait for each other."""
+    place = message.conversation
+    return [replace(place, thread=""), place] if place.thread else [place]
+
+
+def _days(place: ConversationKey) -> int:
+    return THREAD_DAYS if place.thread else CHANNEL_DAYS
 
 
 def just_before(message: IncomingMessage) -> str:
@@ -183,4 +244,13 @@ def _received(message: IncomingMessage) -> Received:
         reply_to=message.reply_to,
         created_at=message.created_at,
         token=message.token,
+        category=message.category,
+        author_roles=message.author.roles,
+        author_manages=message.author.manages,
+        author_moderates=message.author.moderates,
+        attachments=[asdict(attachment) for attachment in message.attachments],
+        action=message.press.action if message.press else None,
+        target_id=message.press.target if message.press else None,
+        candidate_id=message.press.candidate if message.press else None,
+        reason=message.reason,
     )

@@ -27,16 +27,20 @@ async def sole_owner(
     finally:
         keeping.cancel()
         with suppress(StorageError):
-            async with database.transaction() as tx:
-                await give_back_lease(tx, name, holder)
+            await database.write(give_back_lease, name, holder)
 
 
 async def _wait_for(database: Database, name: str, holder: str, seconds: float) -> None:
     told = False
-    while not await _take(database, name, holder, seconds):
-        if not told:
-            log.info("another Parley serves this; standing by", lease=name)
-            told = True
+    while True:
+        try:
+            if await _take(database, name, holder, seconds):
+                return
+            if not told:
+                log.info("another Parley serves this; standing by", lease=name)
+                told = True
+        except StorageError as error:  # the database is away: whoever waited for it goes on waiting
+            log.warning("a lease could not be asked for", lease=name, reason=str(error))
         await asyncio.sleep(seconds / 5)
 
 
@@ -57,5 +61,4 @@ async def _keep(database: Database, name: str, holder: str, seconds: float, lost
 
 
 async def _take(database: Database, name: str, holder: str, seconds: float) -> bool:
-    async with database.transaction() as tx:
-        return await take_lease(tx, name, holder, datetime.now(UTC), seconds) is not None
+    return await database.write(take_lease, name, holder, datetime.now(UTC), seconds) is not None

@@ -10,7 +10,7 @@ from bot.chat import IncomingMessage, PlatformName
 from bot.delivery.answering import Answering, to_message
 from bot.delivery.courier import Courier
 from bot.delivery.outgoing import Later, Outgoing
-from storage.database import Database
+from storage.database import Database, Session
 from storage.errors import ClaimLost, StorageError
 from storage.inbox import (
     Claim,
@@ -92,19 +92,28 @@ class Worker:
             except StorageError as error:
                 log.error("the inbox cannot be read", reason=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.something_new.wait(), POLL_SECONDS)
+                async with asyncio.timeout(
+                    POLL_SECONDS
+                ):  # Python 3.11's `wait_for` may swallow a cancellation
+                    await self.something_new.wait()
 
     async def _claim(self, platforms: tuple[PlatformName, ...]) -> Claim | None:
         if not platforms:
             return None
         now = datetime.now(UTC)
-        async with self._database.reading() as session:
-            if not await is_any_due(session, platforms, now):
-                return None
-        async with self._database.transaction() as tx:
-            return await claim_next(
-                tx, owner=self._owner, platforms=platforms, now=now, lease_seconds=self._lease_seconds
-            )
+        if not await self._database.read(is_any_due, platforms, now):
+            return None
+        owner, seconds = self._owner, self._lease_seconds
+        claiming = asyncio.create_task(
+            self._database.write(claim_next, owner=owner, platforms=platforms, now=now, lease_seconds=seconds)
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # what was just being claimed is given back
+            with suppress(StorageError):
+                if (claim := await claiming) is not None:
+                    await self._release(claim, 0.0, None)
+            raise
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._work.pop(task, None)
@@ -122,6 +131,10 @@ class Worker:
             raise
         except Later as later:
             await self._release(claim, later.seconds, str(later))
+        except StorageError as error:
+            message = claim.received.message_id
+            log.error("an answer waits for the database", message=message, reason=str(error))
+            await self._release(claim, 1.0, None)
         except Exception as error:
             log.exception("a message could not be answered yet", message=claim.received.message_id)
             await self._release(claim, min(2.0**claim.attempts, LONGEST_REST), repr(error))
@@ -131,16 +144,15 @@ class Worker:
         question = await courier.describe(to_message(claim))
         if self._restored and await self._close_if_answered(claim, question, courier):
             return
-        marked = None
+        committed = None
         if not claim.answered:
             committed = await self._answering.answer(claim, question, courier)
             if committed is None:
                 return
-            marked = committed.marked
         if (task := asyncio.current_task()) is not None:
             self._sending.add(task)
         outgoing = Outgoing(self._database, courier, claim, question)
-        if not await outgoing.send(self._stopping, marked=marked):
+        if not await outgoing.send(self._stopping, committed):
             await self._release(claim, 0.0, None)
 
     async def _close_if_answered(self, claim: Claim, question: IncomingMessage, courier: Courier) -> bool:
@@ -150,17 +162,21 @@ class Worker:
         if begun or not await courier.is_answered(question):
             return False
         log.info("a message was answered after the backup was made", message=question.message_id)
-        async with self._database.transaction() as tx:
-            await record_decision(tx, claim, "answer", claim.question_id)
-            await close_received(tx, claim, "done", "answered after the backup was made")
+
+        def close(tx: Session) -> None:
+            record_decision(tx, claim, "answer", claim.question_id)
+            close_received(tx, claim, "done", "answered after the backup was made")
+
+        await self._database.write(close)
         return True
 
     async def _release(self, claim: Claim, seconds: float, error: str | None) -> None:
-        """Where the database does not take it, the claim ends with its lease."""
+        """Where the database does not take it, the claim ends with its lease. Nothing happens to one that has ended."""
         rest_until = datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None
         try:
-            async with self._database.transaction() as tx:
-                await release_claim(tx, claim, rest_until=rest_until, error=error)
+            await self._database.write(release_claim, claim, rest_until=rest_until, error=error)
+        except ClaimLost:
+            pass  # its message was closed just before we were cancelled, or is another process's
         except StorageError as failure:
             log.warning("a message is taken up again when its lease ends", reason=str(failure))
 
@@ -171,8 +187,7 @@ class Worker:
             for task, claim in list(self._work.items()):
                 until = datetime.now(UTC) + timedelta(seconds=self._lease_seconds)
                 try:
-                    async with self._database.transaction() as tx:
-                        await renew_claim(tx, claim, until)
+                    await self._database.write(renew_claim, claim, until)
                 except ClaimLost:
                     if task in self._work:
                         task.cancel()

@@ -1,6 +1,8 @@
 """Discord as a platform: logs in, stores what people say, and is the courier of the answers."""
 
 import asyncio
+import sys
+import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,8 @@ import discord
 import structlog
 import yarl
 
-from bot.chat import PlatformName, Prepare, RunCommand
+from bot.actions import Actions
+from bot.chat import Complete, PlatformName, Prepare, RunCommand
 from bot.delivery.desk import Delivery
 from bot.delivery.ownership import sole_owner
 from bot.errors import PlatformRefused
@@ -19,6 +22,7 @@ from bot.platforms.discord_courier import UNREACHABLE, DiscordCourier
 from bot.platforms.discord_identify import seconds_before_identify
 from bot.platforms.discord_incoming import conversation_at, read_edit, read_message, read_typing
 from bot.platforms.discord_limits import Limiter
+from bot.platforms.discord_presses import press
 from storage.database import Database
 from storage.errors import StorageError
 from storage.leases import count_identifies, record_identify
@@ -57,11 +61,14 @@ class DiscordPlatform:
         holder: str,
         lease_seconds: float,
         run_command: RunCommand,
+        complete: Complete,
+        actions: Actions,
         prepare: Prepare,
         api_url: str,
         gateway_url: str,
         cdn_url: str,
         message_content: bool = False,
+        commands_guild: int | None = None,
     ) -> None:
         self._token = token
         self._delivery = delivery
@@ -69,9 +76,12 @@ class DiscordPlatform:
         self._holder = holder
         self._lease_seconds = lease_seconds
         self._run_command = run_command
+        self._complete = complete
+        self._actions = actions
         self._prepare = prepare
         self._addresses = (api_url, gateway_url, cdn_url)
         self._message_content = message_content
+        self._commands_guild = commands_guild
 
     async def run(self) -> None:
         """Serve until cancelled. Raises `PlatformRefused` when Discord does not want this bot.
@@ -114,8 +124,11 @@ class DiscordPlatform:
             delivery=self._delivery,
             database=self._database,
             run_command=self._run_command,
+            complete=self._complete,
+            actions=self._actions,
             prepare=self._prepare,
             message_content=self._message_content,
+            commands_guild=self._commands_guild,
         )
         async with client:
             try:
@@ -126,6 +139,11 @@ class DiscordPlatform:
                 raise PlatformRefused(INTENT_REFUSED) from error
             except discord.ConnectionClosed as error:
                 raise PlatformRefused(_refusal(error.code)) from error
+            except AttributeError as error:
+                # discord.py wants to resume on the socket that it has not got yet: the first one broke in the login.
+                if getattr(client, "ws", None) is not None:
+                    raise
+                raise ConnectionError("The connection broke during the login.") from error
             finally:
                 self._delivery.connecting("discord")
                 await client.end_tasks()
@@ -140,8 +158,11 @@ class Client(discord.Client):
         delivery: Delivery,
         database: Database,
         run_command: RunCommand,
+        complete: Complete,
+        actions: Actions,
         prepare: Prepare,
         message_content: bool,
+        commands_guild: int | None,
     ) -> None:
         intents = discord.Intents(
             guilds=True,
@@ -165,26 +186,35 @@ class Client(discord.Client):
         self._courier = DiscordCourier(self, reads_threads=message_content, limiter=limiter)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tree = CommandTree(self)
-        add_commands(self._tree, delivery=delivery, run_command=run_command)
+        self._actions = actions
+        self._commands_guild = commands_guild
+        add_commands(self._tree, delivery=delivery, run_command=run_command, complete=complete)
 
     async def setup_hook(self) -> None:
         try:
-            await self._tree.sync()
+            await self._tree.publish(self._commands_guild)
         except discord.HTTPException as error:
             log.warning("Discord did not take the slash commands", reason=str(error))
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Counted in the database, so that a process that dies and starts in a loop stays below a day's budget."""
+        while True:
+            try:
+                await self._count_identify()
+                return
+            except StorageError as error:
+                log.warning("a login at Discord waits for the database", reason=str(error))
+            await asyncio.sleep(1)
+
+    async def _count_identify(self) -> None:
         now = datetime.now(UTC)
-        async with self._database.reading() as session:
-            recent = await count_identifies(session, "discord", now - timedelta(minutes=15))
-            today = await count_identifies(session, "discord", now - timedelta(days=1))
+        recent = await self._database.read(count_identifies, "discord", now - timedelta(minutes=15))
+        today = await self._database.read(count_identifies, "discord", now - timedelta(days=1))
         wait = seconds_before_identify(recent, today)
         if wait:
             log.info("waiting before the next login at Discord", seconds=wait, logins_today=today)
             await asyncio.sleep(wait)
-        async with self._database.transaction() as tx:
-            await record_identify(tx, "discord", datetime.now(UTC))
+        await self._database.write(record_identify, "discord", datetime.now(UTC))
 
     async def on_connect(self) -> None:
         self._delivery.connecting("discord")
@@ -223,6 +253,10 @@ class Client(discord.Client):
         place = conversation_at(guild, channel or discord.Object(event.channel_id))
         await self._delivery.deleted(place, str(event.message_id))
 
+    async def on_interaction(self, interaction: discord.Interaction) -> None:
+        """The slash commands are discord.py's own business."""
+        await press(interaction, self._actions)
+
     async def on_raw_typing(self, event: discord.RawTypingEvent) -> None:
         assert self.user is not None
         if event.user_id != self.user.id:
@@ -230,7 +264,18 @@ class Client(discord.Client):
             await self._prepare(read_typing(event, guild))
 
     async def on_error(self, event_method: str, /, *args: object, **kwargs: object) -> None:
+        error = sys.exception()
+        if isinstance(error, StorageError):
+            log.error("an event waits for the database", event_name=event_method, reason=str(error))
+            return
         log.exception("an event from Discord failed", event_name=event_method)
+
+    async def close(self) -> None:
+        """Also of a login that was cut short, whose heartbeat discord.py leaves behind."""
+        await super().close()
+        for thread in threading.enumerate():
+            if isinstance(thread, discord.gateway.KeepAliveHandler):
+                thread.stop()
 
     async def end_tasks(self) -> None:
         for task in self._tasks:

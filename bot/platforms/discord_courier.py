@@ -6,12 +6,15 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ClassVar
+from weakref import WeakValueDictionary
 
 import discord
 import structlog
 
 from bot.chat import ConversationKey, IncomingMessage, PlatformName
+from bot.controls import Controls
 from bot.delivery.courier import HistoryPage, InDoubt, NotApplied, Post, Refused
+from bot.platforms.discord_buttons import components_of, view_of
 from bot.platforms.discord_errors import (
     TOKEN_GONE,
     UNKNOWN_CHANNEL,
@@ -26,7 +29,8 @@ from bot.platforms.discord_webhook import InteractionWebhook
 
 log = structlog.get_logger()
 
-MESSAGE_LIMIT = 2000
+MESSAGE_LIMIT, PIECE = 2000, 1900
+"""Characters that a message may have, and that a part of an answer has at most."""
 TYPING_SECONDS = 8.0
 """Discord's sign lasts ten seconds."""
 TOKEN_LASTS = timedelta(minutes=14.5)
@@ -46,6 +50,7 @@ class DiscordCourier:
 
     name: ClassVar[PlatformName] = "discord"
     typing_seconds: float = TYPING_SECONDS
+    has_controls = True
 
     def __init__(
         self,
@@ -62,9 +67,10 @@ class DiscordCourier:
         self._settle = settle_seconds
         self._call_seconds = call_seconds
         self._granted = 0
+        self._edits: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def limit(self, question: IncomingMessage) -> int:
-        return MESSAGE_LIMIT
+        return PIECE
 
     async def describe(self, question: IncomingMessage) -> IncomingMessage:
         """Names come with every event."""
@@ -96,17 +102,31 @@ class DiscordCourier:
         async with self._calling(question.conversation):
             return await is_answered(self._channel(question.conversation), self._bot, question)
 
-    async def edit(self, question: IncomingMessage, message_id: str, text: str, part: int) -> None:
-        """A preview's edit, for which `may_edit` took the turn, is left out where Discord says 429."""
+    async def edit(
+        self,
+        question: IncomingMessage,
+        message_id: str,
+        text: str,
+        part: int,
+        controls: Controls | None = None,
+    ) -> None:
+        """One at a time in a channel: a crowd that waits inside discord.py for the next window overruns it.
+
+        A preview's edit, for which `may_edit` took the turn, is left out where it would wait or Discord said 429.
+        """
         place, preview = question.conversation, self._granted > 0
         self._granted = max(self._granted - 1, 0)
+        one_at_a_time = self._edits.setdefault(_number(place), asyncio.Lock())
         if not preview:
             await self._limiter.turn()
-        elif limited := self._limiter.seconds_limited(_number(place)):
-            raise NotApplied(f"Discord limits what I may do in {self._name(place)}.", limited)
-        if await self._by_token(question, lambda webhook: webhook.edit(message_id, text)) is None:
-            async with self._calling(place):
-                await self._channel(place).get_partial_message(int(message_id)).edit(content=text)
+        elif (limited := self._limiter.seconds_limited(_number(place))) or one_at_a_time.locked():
+            raise NotApplied(f"There is no room for a preview in {self._name(place)}.", limited)
+        async with one_at_a_time:
+            rows = components_of(controls)
+            if await self._by_token(question, lambda webhook: webhook.edit(message_id, text, rows)) is None:
+                async with self._calling(place):
+                    message = self._channel(place).get_partial_message(int(message_id))
+                    await message.edit(content=text, view=view_of(controls))
 
     def may_edit(self) -> bool:
         """The turn that is taken here is the next edit's: call `edit` before anything else can."""
@@ -154,9 +174,10 @@ class DiscordCourier:
 
     async def _respond(self, post: Post) -> str | None:
         """To a slash command: its response first, then follow-ups. None where its token does not do that."""
+        rows = components_of(post.controls)
         if post.part == 0:
-            return await self._by_token(post.question, lambda webhook: webhook.respond(post.text))
-        return await self._by_token(post.question, lambda webhook: webhook.follow_up(post.text))
+            return await self._by_token(post.question, lambda webhook: webhook.respond(post.text, rows))
+        return await self._by_token(post.question, lambda webhook: webhook.follow_up(post.text, rows))
 
     async def _by_token(
         self, question: IncomingMessage, call: Callable[[InteractionWebhook], Awaitable[str]]
@@ -179,7 +200,9 @@ class DiscordCourier:
         async with self._calling(place, judge):
             channel = self._channel(place)
             send = partial(channel.send, post.text, nonce=post.nonce, suppress_embeds=True)
-            if post.part or question.via == "command":
+            if post.controls is not None:
+                send = partial(send, view=view_of(post.controls))
+            if post.part or question.via in ("command", "button"):
                 return str((await send()).id)
             asked = discord.MessageReference(
                 message_id=int(question.message_id), channel_id=channel.id, fail_if_not_exists=False

@@ -1,11 +1,14 @@
 """From discord.py's objects to the core's values: the only place that reads a message or a command."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import discord
 
-from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, Via
+from bot.chat import Attachment, Author, CommandCall, ConversationKey, IncomingMessage, OptionValue, Via
+from bot.commands.parse import check_options
+from bot.commands.table import BY_NAME
 
 _SPOKEN = (discord.MessageType.default, discord.MessageType.reply)
 _MARKUP = re.compile(r"<(?P<kind>@!?|@&|#)(?P<id>\d{15,20})>|<a?(?P<emoji>:\w+:)\d{15,20}>")
@@ -27,12 +30,14 @@ def read_message(
     return IncomingMessage(
         conversation=conversation_at(message.guild, message.channel),
         message_id=str(message.id),
-        author=_author(message.author),
+        author=author_of(message.author),
         text=_readable(_without_leading_mention(message, bot), message.guild, message.mentions),
         created_at=message.created_at,
         via=via,
         private=via == "dm",
         reply_to=str(answered.message_id) if answered else None,
+        attachments=tuple(_attachment(file) for file in message.attachments),
+        category=_category(message.channel),
     )
 
 
@@ -49,22 +54,32 @@ def read_chat_command(interaction: discord.Interaction, text: str) -> IncomingMe
     return IncomingMessage(
         conversation=conversation_at(interaction.guild, interaction.channel),
         message_id=str(interaction.id),
-        author=_author(interaction.user),
+        author=author_of(interaction.user),
         text=_readable(text, interaction.guild, ()),
         created_at=interaction.created_at,
         via="command",
         private=interaction.guild is None,
         token=interaction.token,
+        category=_category(interaction.channel),
     )
 
 
-def read_command(interaction: discord.Interaction, name: str) -> CommandCall:
-    return CommandCall(
+def read_command(
+    interaction: discord.Interaction, name: str, options: Mapping[str, OptionValue]
+) -> CommandCall:
+    """Raises nothing: what does not fit is the call's fault."""
+    call = CommandCall(
         name=name,
         conversation=conversation_at(interaction.guild, interaction.channel),
-        author=_author(interaction.user),
+        author=author_of(interaction.user),
         private=interaction.guild is None,
+        options=options,
+        category=_category(interaction.channel),
     )
+    try:
+        return replace(call, options=check_options(BY_NAME[name], options))
+    except ValueError as error:
+        return replace(call, fault=str(error))
 
 
 def read_typing(event: discord.RawTypingEvent, guild: discord.Guild | None) -> ConversationKey:
@@ -101,8 +116,28 @@ def conversation_at(guild: discord.Guild | None, place: discord.abc.Snowflake | 
     return ConversationKey("discord", workspace, str(place.id) if place else "")
 
 
-def _author(user: discord.abc.User) -> Author:
-    return Author(id=str(user.id), name=user.display_name, is_bot=user.bot)
+def author_of(user: discord.abc.User) -> Author:
+    """In a workspace, with the roles there and what Discord lets them do."""
+    author = Author(id=str(user.id), name=user.display_name, is_bot=user.bot)
+    if not isinstance(user, discord.Member):
+        return author
+    may = user.resolved_permissions or user.guild_permissions
+    return replace(
+        author,
+        roles=tuple(str(role.id) for role in user.roles if not role.is_default()),
+        manages=may.manage_guild or may.administrator,
+        moderates=may.manage_messages or may.moderate_members,
+    )
+
+
+def _category(place: object) -> str:
+    """Of the channel, or of the channel that a thread belongs to."""
+    category = getattr(place, "category_id", None)
+    return str(category) if category else ""
+
+
+def _attachment(file: discord.Attachment) -> Attachment:
+    return Attachment(file.filename, file.content_type or "", file.size, file.url)
 
 
 def _mention_of(bot: discord.ClientUser) -> str:

@@ -22,6 +22,7 @@ from bot.platforms.slack_courier import SlackCourier
 from bot.platforms.slack_incoming import Event, People, how_addressed, read_event
 from bot.platforms.slack_login import Workspace, log_in, open_socket_url
 from bot.platforms.slack_private import post_privately
+from storage.errors import StorageError
 
 log = structlog.get_logger()
 
@@ -126,6 +127,13 @@ class SlackService:
     async def ignore(self) -> None:
         """Acknowledges what nobody listens to; Slack would deliver it again and again."""
 
+    async def on_error(self, error: Exception) -> None:
+        """Of a listener. It is not acknowledged, so Slack tells it again."""
+        if isinstance(error, StorageError):
+            log.error("an event waits for the database", reason=str(error))
+        else:
+            log.error("an event could not be handled", exc_info=error)
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -172,6 +180,7 @@ def _build_app(service: SlackService, api: SlackApi, workspace: Workspace) -> As
     app.event("message")(service.on_message)
     app.command(COMMAND)(service.on_command)
     app.event(re.compile(".*"))(service.ignore)
+    app.error(service.on_error)
     return app
 
 

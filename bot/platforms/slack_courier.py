@@ -8,6 +8,7 @@ from typing import ClassVar
 from slack_sdk.errors import SlackApiError
 
 from bot.chat import ConversationKey, IncomingMessage, PlatformName
+from bot.controls import Controls
 from bot.delivery.courier import HistoryPage, InDoubt, Post, Refused
 from bot.platforms.slack_api import SlackApi, error_code, judging
 from bot.platforms.slack_history import MARKER, SlackHistory
@@ -48,6 +49,7 @@ class SlackCourier:
 
     name: ClassVar[PlatformName] = "slack"
     typing_seconds: float = STATUS_LASTS
+    has_controls = False
 
     def __init__(
         self, api: SlackApi, workspace: Workspace, people: People, *, settle_seconds: float = SETTLE
@@ -103,7 +105,14 @@ class SlackCourier:
     async def is_answered(self, question: IncomingMessage) -> bool:
         return await self._history.is_answered(question)
 
-    async def edit(self, question: IncomingMessage, message_id: str, text: str, part: int) -> None:
+    async def edit(
+        self,
+        question: IncomingMessage,
+        message_id: str,
+        text: str,
+        part: int,
+        controls: Controls | None = None,
+    ) -> None:
         """Slack keeps the metadata of a message whose text is changed. What was said privately stays as it is."""
         granted, self._granted = self._granted > 0, max(self._granted - 1, 0)
         if is_private(message_id):

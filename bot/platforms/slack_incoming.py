@@ -10,7 +10,7 @@ import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.chat import Author, ConversationKey, IncomingMessage, Via
+from bot.chat import Attachment, Author, ConversationKey, IncomingMessage, Via
 from bot.platforms.slack_api import GARBLED, error_code, reason
 from bot.platforms.slack_login import Workspace
 from bot.platforms.slack_text import mentioned_users, to_plain, unescape
@@ -96,6 +96,17 @@ def read_event(event: Event, via: Via, workspace: Workspace) -> IncomingMessage:
         private=via == "dm",
         reply_to=parent,
         client_msg_id=event.get("client_msg_id"),
+        attachments=tuple(_attachment(file) for file in event.get("files") or ()),
+    )
+
+
+def _attachment(file: Event) -> Attachment:
+    """Slack keeps an entry without an address for a file that was deleted, or that the bot may not see."""
+    return Attachment(
+        name=file.get("name") or file.get("title") or "file",
+        media_type=file.get("mimetype") or "",
+        size=int(file.get("size") or 0),
+        url=file.get("url_private") or "",
     )
 
 

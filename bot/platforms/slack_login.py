@@ -21,6 +21,7 @@ SCOPES = frozenset(
         "channels:history",
         "chat:write",
         "commands",
+        "files:read",
         "groups:history",
         "im:history",
         "users:read",

@@ -16,14 +16,13 @@ from rich.console import Console
 
 from bot.chat import (
     Author,
-    CommandCall,
     ConversationKey,
     IncomingMessage,
     PlatformName,
     Respond,
     RunCommand,
-    read_command,
 )
+from bot.commands.parse import parse_command, read_command
 
 ReadLine = Callable[[str], Awaitable[str | None]]
 """Shows a prompt and returns the next line without its end, or None at the end of the input."""
@@ -64,7 +63,7 @@ class TerminalPlatform:
         )
         command = read_command(message)
         if line.startswith("/") and command is None:
-            command = CommandCall(line[1:], self._conversation, self._author, private=True)
+            command = parse_command(line[1:], message)
         if command is not None:
             self._print(f"{await self._run_command(command)}\n")
         elif line:

@@ -10,9 +10,10 @@ from sqlalchemy import select
 
 from bot.answer import Answerer
 from bot.chat import Author, ConversationKey, IncomingMessage, Via
+from bot.choices.book import Books
 from bot.respond import Responder
+from bot.settings import Settings
 from model.protocol import Engine
-from model.request import SamplingParams
 from storage import tables
 from storage.database import Database
 
@@ -41,17 +42,18 @@ def message(
     )
 
 
-def answerer(engine: Engine, database: Database, **changes: Any) -> Answerer:
-    settings: dict[str, Any] = {
-        "persona": "Be kind.",
-        "build_sampling": lambda health: SamplingParams(seed=1),
-        "reply_seconds": 60.0,
-    }
-    return Answerer(engine, database, **(settings | changes))
+def books(database: Database, **settings: Any) -> Books:
+    """What is chosen in the workspaces of a database, over an installation's settings."""
+    return Books(database, Settings(_env_file=None, **settings))  # type: ignore[call-arg]
 
 
-def responder(engine: Engine, database: Database, **changes: Any) -> Responder:
-    return Responder(answerer(engine, database, **changes), database)
+def answerer(engine: Engine, database: Database, **settings: Any) -> Answerer:
+    chosen: dict[str, Any] = {"persona": "Be kind.", "seed": 1, "reply_seconds": 60.0} | settings
+    return Answerer(engine, database, books(database, **chosen), reply_seconds=chosen["reply_seconds"])
+
+
+def responder(engine: Engine, database: Database, **settings: Any) -> Responder:
+    return Responder(answerer(engine, database, **settings), database)
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,11 @@ class Stored:
 
 
 async def stored_messages(database: Database) -> list[Stored]:
-    async with database.reading() as session:
-        rows = await session.execute(
-            select(tables.Message.role, tables.Message.text).order_by(tables.Message.id)
-        )
+    with database.reading() as session:
+        rows = session.execute(select(tables.Message.role, tables.Message.text).order_by(tables.Message.id))
         return [Stored(*row) for row in rows]
 
 
 async def stored_turns(database: Database) -> Sequence[tables.Turn]:
-    async with database.reading() as session:
-        return (await session.scalars(select(tables.Turn).order_by(tables.Turn.id))).all()
+    with database.reading() as session:
+        return (session.scalars(select(tables.Turn).order_by(tables.Turn.id))).all()

@@ -5,12 +5,23 @@ from dataclasses import replace
 
 from bot.answer import EMPTY_ANSWER, EMPTY_QUESTION
 from bot.chat import CommandCall
-from bot.commands import Commands
+from bot.commands.run import Commands
 from bot.respond import STOPPED
+from bot.writings import Writings
 from model.errors import BadRequest, EngineDied, Overloaded
 from model.request import ChatMessage
 from storage.database import Database
-from tests.bot.conversation import ADA, BO, CHANNEL, Stored, message, responder, stored_messages, stored_turns
+from tests.bot.conversation import (
+    ADA,
+    BO,
+    CHANNEL,
+    Stored,
+    books,
+    message,
+    responder,
+    stored_messages,
+    stored_turns,
+)
 from tests.fakes.engine import HEALTH, Answer, FakeEngine
 from tests.fakes.reply import FakeReply
 
@@ -144,7 +155,10 @@ async def test_the_deadline_of_a_reply_is_the_setting(database: Database) -> Non
 
 async def test_a_reset_starts_afresh_and_help_names_the_model(database: Database) -> None:
     engine = FakeEngine("One.", "Two.")
-    answering, commands = responder(engine, database), Commands(engine, database)
+    answering, commands = (
+        responder(engine, database),
+        Commands(engine, database, books(database), Writings()),
+    )
     call = CommandCall("reset", CHANNEL, ADA)
     assert "nothing to forget" in await commands.run(call)
     await answering.respond(message("remember me"), FakeReply())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bot.chat import ConversationKey, IncomingMessage, PlatformName
+from bot.controls import Controls
 from bot.delivery.courier import HistoryPage, InDoubt, Post
 from bot.errors import DeliveryFailed
 
@@ -17,11 +18,13 @@ class Shown:
     part: int
     text: str
     nonce: str
+    controls: Controls | None = None
 
 
 class FakeCourier:
     name: ClassVar[PlatformName] = "discord"
     typing_seconds = 3600.0
+    has_controls = False
 
     def __init__(self, *, limit: int = 2000, room: bool = True) -> None:
         self.standing: dict[str, Shown] = {}
@@ -47,7 +50,9 @@ class FakeCourier:
         if self.before_posting and (error := self.before_posting.popleft()):
             raise error
         number = f"p{len(self.standing)}"
-        self.standing[number] = Shown(post.question.message_id, post.part, post.text, post.nonce)
+        self.standing[number] = Shown(
+            post.question.message_id, post.part, post.text, post.nonce, post.controls
+        )
         await self._note("posted")
         if self.after_posting and (error := self.after_posting.popleft()):
             raise error
@@ -60,8 +65,16 @@ class FakeCourier:
     async def is_answered(self, question: IncomingMessage) -> bool:
         return any(shown.question == question.message_id for shown in self.standing.values())
 
-    async def edit(self, question: IncomingMessage, message_id: str, text: str, part: int) -> None:
+    async def edit(
+        self,
+        question: IncomingMessage,
+        message_id: str,
+        text: str,
+        part: int,
+        controls: Controls | None = None,
+    ) -> None:
         self.standing[message_id].text = text
+        self.standing[message_id].controls = controls
         await self._note("edit")
 
     def may_edit(self) -> bool:

@@ -16,6 +16,7 @@ GUILDS, GUILD_MESSAGES, DIRECT_MESSAGES, MESSAGE_CONTENT = 1 << 0, 1 << 9, 1 << 
 GUILD_REACTIONS, DIRECT_REACTIONS = 1 << 10, 1 << 13
 GUILD_TYPING, DIRECT_TYPING = 1 << 11, 1 << 14
 PRIVILEGED = (1 << 1) | (1 << 8) | MESSAGE_CONTENT
+STATUSES = ("online", "dnd", "idle", "invisible", "offline")
 KNOWN_INTENTS = (1 << 26) - 1 - (0b111 << 17) - (0b11 << 22)
 
 
@@ -70,6 +71,8 @@ class Gateway:
         self.url = ""
         self.sessions: dict[str, Session] = {}
         self.identifies: list[Json] = []
+        self.presence: Json | None = None
+        """What the bot last said of its state, by IDENTIFY or by op 3."""
         self.resumes = 0
         self.heartbeats = 0
         self.open = asyncio.Event()
@@ -160,8 +163,14 @@ class Gateway:
                 return await self._identify(socket, data)
             case 6:
                 return await self._resume(socket, data)
-            case 3 | 4 | 8:
-                return None if self._session_of(socket) else 4003
+            case 3 | 4 | 8 if self._session_of(socket) is None:
+                return 4003
+            case 3:
+                if data["status"] not in STATUSES or any(len(a["name"]) > 128 for a in data["activities"]):
+                    return 4002
+                self.presence = data
+            case 4 | 8:
+                pass
             case _:
                 return 4001
         await self._state.note_change()
@@ -179,6 +188,7 @@ class Gateway:
             return 4013
         if intents & PRIVILEGED & ~(MESSAGE_CONTENT if self._state.message_content else 0):
             return 4014
+        self.presence = data.get("presence", self.presence)
         session = Session(secrets.token_hex(16), intents, socket=socket)
         self.sessions[session.id] = session
         await self._greet(session)

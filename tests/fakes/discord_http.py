@@ -46,6 +46,30 @@ class Bucket:
 
 
 @dataclass
+class ChannelLimit:
+    """What bots see of messages created and edited too fast in one channel. No header warns of it."""
+
+    most: int = 5
+    seconds: float = 5.0
+    taken: dict[str, list[float]] = field(default_factory=dict)
+    """When each of the last messages and edits of a channel was taken."""
+
+    def take(self, request: web.Request) -> float | None:
+        """The seconds to wait when it is refused."""
+        channel = request.match_info.get("channel")
+        speaks = request.method in ("POST", "PATCH") and "/messages" in request.path
+        if channel is None or not speaks or request.path.endswith("/threads"):
+            return None
+        now = time.monotonic()
+        recent = [at for at in self.taken.get(channel, []) if now - at < self.seconds]
+        self.taken[channel] = recent
+        if len(recent) >= self.most:
+            return recent[0] + self.seconds - now
+        recent.append(now)
+        return None
+
+
+@dataclass
 class Desk:
     """Every request passes here. `limit` requests in `seconds` are allowed on one route of one channel."""
 
@@ -56,6 +80,7 @@ class Desk:
     requests: list[Request] = field(default_factory=list)
     refused: int = 0
     """Requests answered with 429."""
+    channel_limit: ChannelLimit | None = None
     _buckets: dict[str, Bucket] = field(default_factory=dict)
 
     async def serve(self, request: web.Request, handler: Handler, *, with_token: bool) -> web.StreamResponse:
@@ -64,6 +89,8 @@ class Desk:
         limits = self._count(request)
         if limits["X-RateLimit-Remaining"] == "-1":
             return self._rate_limited(float(limits["X-RateLimit-Reset-After"]), limits)
+        if self.channel_limit is not None and (seconds := self.channel_limit.take(request)) is not None:
+            return self._rate_limited(seconds, limits)
         failure = self._take_failure(request)
         if failure is None or failure.applied:
             response = await self._handle(request, handler, limits)

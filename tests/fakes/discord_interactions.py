@@ -1,26 +1,43 @@
-"""Slash commands in the fake Discord: callbacks within three seconds, then the interaction's own webhook."""
+"""What the bot answers to interactions: callbacks within three seconds, then the interaction's own webhook."""
 
 import time
 
 from aiohttp import web
 
 from tests.fakes import discord_rules as rules
+from tests.fakes.discord_command_rules import check_choices
+from tests.fakes.discord_components import check_components, check_modal
 from tests.fakes.discord_gateway import Gateway
 from tests.fakes.discord_http import Handler
 from tests.fakes.discord_messages import delete_message, edit_message
 from tests.fakes.discord_rules import Refusal, find_pings
 from tests.fakes.discord_state import (
+    AUTOCOMPLETE,
     COMMAND,
+    COMPONENT,
+    DEFAULT,
     EPHEMERAL,
     LOADING,
-    SUPPRESS_EMBEDS,
+    MENU_COMMAND,
+    MODAL,
+    REPLY,
+    SETTABLE,
+    SLASH_COMMAND,
     Interaction,
     Json,
     Message,
     State,
 )
 
-MESSAGE, DEFERRED_MESSAGE = 4, 5
+MESSAGE, DEFERRED_MESSAGE, DEFERRED_UPDATE, UPDATE, CHOICES, OPEN_MODAL = 4, 5, 6, 7, 8, 9
+UPDATES = (DEFERRED_UPDATE, UPDATE)
+RESPONSES = {
+    SLASH_COMMAND: (MESSAGE, DEFERRED_MESSAGE, OPEN_MODAL),
+    COMPONENT: (MESSAGE, DEFERRED_MESSAGE, OPEN_MODAL),
+    AUTOCOMPLETE: (CHOICES,),
+    MODAL: (MESSAGE, DEFERRED_MESSAGE),
+}
+"""What answers which kind of interaction. With a message there is also that message to update."""
 WEBHOOK = r"/webhooks/{app:\d+}/{token}"
 SECONDS_TO_ACKNOWLEDGE = 3.0
 
@@ -48,31 +65,46 @@ class Interactions:
             raise Refusal(rules.ALREADY_ACKNOWLEDGED)
         if interaction.expired or time.monotonic() - interaction.given_at > SECONDS_TO_ACKNOWLEDGE:
             raise Refusal(rules.UNKNOWN_INTERACTION)
-        if body["type"] not in (MESSAGE, DEFERRED_MESSAGE):
-            raise Refusal(rules.INVALID_FORM, "type", "Not a response to a slash command.")
-        data = body.get("data") or {}
-        if body["type"] == MESSAGE:
-            interaction.original = self._message(interaction, data)
-        else:
-            flags = LOADING | int(data.get("flags", 0)) & EPHEMERAL
-            interaction.original = self._new_message(interaction, flags)
-        interaction.acknowledged = body["type"]
-        await self._announce(interaction.original)
+        kind, data = body["type"], body.get("data") or {}
+        allowed = RESPONSES[interaction.kind] + (UPDATES if interaction.message else ())
+        if kind not in allowed:
+            raise Refusal(rules.INVALID_FORM, "type", f"Value must be one of {allowed}.")
+        await self._respond(interaction, kind, data)
+        interaction.acknowledged = kind
+        await self._state.note_change()
         if request.query.get("with_response") not in ("1", "true"):
             return None
-        return self._callback_wire(interaction, interaction.original)
+        return self._callback_wire(interaction)
 
-    def _callback_wire(self, interaction: Interaction, message: Message) -> Json:
-        about = {
-            "id": str(interaction.id),
-            "type": 2,
-            "response_message_id": str(message.id),
-            "response_message_loading": bool(message.flags & LOADING),
-            "response_message_ephemeral": message.ephemeral,
-        }
+    async def _respond(self, interaction: Interaction, kind: int, data: Json) -> None:
+        if kind == MESSAGE:
+            interaction.original = self._message(interaction, data)
+            await self._announce(interaction.original)
+        elif kind == DEFERRED_MESSAGE:
+            flags = LOADING | int(data.get("flags") or 0) & EPHEMERAL
+            interaction.original = self._new_message(interaction, flags)
+            await self._announce(interaction.original)
+        elif kind in UPDATES:
+            interaction.original = interaction.message
+            if kind == UPDATE and interaction.message is not None:
+                if interaction.message.deleted:
+                    raise Refusal(rules.UNKNOWN_MESSAGE)
+                await edit_message(interaction.message, data, self._gateway)
+        elif kind == CHOICES:
+            check_choices(data.get("choices") or [], interaction.options["type"])
+            interaction.choices = data.get("choices") or []
+        else:
+            interaction.modal = check_modal(data)
+
+    def _callback_wire(self, interaction: Interaction) -> Json:
+        about: Json = {"id": str(interaction.id), "type": interaction.kind}
         resource: Json = {"type": interaction.acknowledged}
-        if interaction.acknowledged == MESSAGE:
-            resource["message"] = self._wire(message)
+        if (message := interaction.original) is not None:
+            about["response_message_id"] = str(message.id)
+            about["response_message_loading"] = bool(message.flags & LOADING)
+            about["response_message_ephemeral"] = message.ephemeral
+            if interaction.acknowledged in (MESSAGE, UPDATE):
+                resource["message"] = self._wire(message)
         return {"interaction": about, "resource": resource}
 
     async def _follow_up(self, request: web.Request, body: Json) -> Json:
@@ -115,19 +147,24 @@ class Interactions:
 
     def _message(self, interaction: Interaction, body: Json) -> Message:
         content = rules.check_content(body)
-        flags = int(body.get("flags", 0)) & (SUPPRESS_EMBEDS | EPHEMERAL)
-        message = self._new_message(interaction, flags)
+        message = self._new_message(interaction, int(body.get("flags") or 0) & (SETTABLE | EPHEMERAL))
+        message.embeds, message.components = rules.check_embeds(body), check_components(body)
         message.pings = find_pings(content, rules.check_allowed_mentions(body), None)
         message.show(content, body)
         return message
 
     def _new_message(self, interaction: Interaction, flags: int) -> Message:
+        """An answer to a component replies to its message."""
+        kind = MENU_COMMAND if interaction.data.get("target_id") else COMMAND
+        if interaction.kind == MODAL:
+            kind = DEFAULT
         return Message(
             self._state.next_id(),
             interaction.channel,
             self._state.bot,
             "",
-            kind=COMMAND,
+            kind=REPLY if interaction.message else kind,
+            reply_to=interaction.message.id if interaction.message else None,
             flags=flags,
             interaction=interaction,
         )

@@ -1,22 +1,26 @@
-"""Channels and their messages in the fake Discord's REST API, with reactions and the typing sign."""
+"""Channels and their messages in the fake Discord's REST API, with the typing sign."""
 
 from aiohttp import web
 
 from tests.fakes import discord_rules as rules
-from tests.fakes.discord_gateway import (
-    DIRECT_MESSAGES,
-    DIRECT_REACTIONS,
-    GUILD_MESSAGES,
-    GUILD_REACTIONS,
-    Gateway,
-)
+from tests.fakes.discord_components import check_components
+from tests.fakes.discord_gateway import DIRECT_MESSAGES, GUILD_MESSAGES, GUILDS, Gateway
 from tests.fakes.discord_http import Handler
 from tests.fakes.discord_rules import Refusal, find_pings
-from tests.fakes.discord_state import DEFAULT, REPLY, SUPPRESS_EMBEDS, Channel, Json, Message, State
+from tests.fakes.discord_state import (
+    DEFAULT,
+    LOADING,
+    REPLY,
+    SETTABLE,
+    SUPPRESS_EMBEDS,
+    Channel,
+    Json,
+    Message,
+    State,
+)
 
 CHANNEL = r"/channels/{channel:\d+}"
 MESSAGE = CHANNEL + r"/messages/{message:\d+}"
-REACTION = MESSAGE + "/reactions/{emoji}"
 
 
 class Messages:
@@ -33,9 +37,6 @@ class Messages:
             ("GET", MESSAGE, self._get_message),
             ("PATCH", MESSAGE, self._edit_message),
             ("DELETE", MESSAGE, self._delete_message),
-            ("PUT", REACTION + "/@me", self._add_reaction),
-            ("DELETE", REACTION + "/@me", self._remove_reaction),
-            ("GET", REACTION, self._get_reactions),
         ]
 
     async def _get_channel(self, request: web.Request, body: Json) -> Json:
@@ -60,7 +61,7 @@ class Messages:
         return [{key: value for key, value in wire.items() if key != "nonce"} for wire in page]
 
     async def _get_message(self, request: web.Request, body: Json) -> Json:
-        return self._wire(self._message(request, "READ_MESSAGE_HISTORY"))
+        return self._wire(find_message(self._state, request, "READ_MESSAGE_HISTORY"))
 
     async def _create_message(self, request: web.Request, body: Json) -> Json:
         channel = find_channel(self._state, request, "SEND_MESSAGES")
@@ -71,6 +72,10 @@ class Messages:
                 if earlier.nonce == nonce:
                     return self._wire(earlier)
         answered = self._referenced(channel, body.get("message_reference"))
+        embeds, components = rules.check_embeds(body), check_components(body)
+        if channel.archived:
+            channel.archived = False
+            await self._gateway.dispatch("THREAD_UPDATE", GUILDS, lambda _: channel.wire(), channel)
         message = Message(
             self._state.next_id(),
             channel,
@@ -79,7 +84,9 @@ class Messages:
             kind=REPLY if answered else DEFAULT,
             reply_to=answered.id if answered else None,
             nonce=nonce,
-            flags=int(body.get("flags", 0)) & SUPPRESS_EMBEDS,
+            flags=int(body.get("flags") or 0) & SETTABLE,
+            embeds=embeds,
+            components=components,
             sent=body,
             shown=[content],
             pings=find_pings(content, allowed, answered.author if answered else None),
@@ -89,57 +96,17 @@ class Messages:
         return self._wire(message)
 
     async def _edit_message(self, request: web.Request, body: Json) -> Json:
-        message = self._message(request)
+        message = find_message(self._state, request)
         if message.author is not self._state.bot:
             raise Refusal(rules.NOT_YOUR_MESSAGE)
         await edit_message(message, body, self._gateway)
         return self._wire(message)
 
     async def _delete_message(self, request: web.Request, body: Json) -> None:
-        message = self._message(request)
+        message = find_message(self._state, request)
         if message.author is not self._state.bot and "MANAGE_MESSAGES" in message.channel.forbidden:
             raise Refusal(rules.MISSING_PERMISSIONS)
         await delete_message(message, self._gateway)
-
-    async def _add_reaction(self, request: web.Request, body: Json) -> None:
-        message = self._message(request, "ADD_REACTIONS")
-        users = message.reactions.setdefault(request.match_info["emoji"], [])
-        if self._state.bot not in users:
-            users.append(self._state.bot)
-        await self._tell_reaction("MESSAGE_REACTION_ADD", message, request.match_info["emoji"])
-
-    async def _remove_reaction(self, request: web.Request, body: Json) -> None:
-        message = self._message(request)
-        users = message.reactions.get(request.match_info["emoji"], [])
-        if self._state.bot in users:
-            users.remove(self._state.bot)
-        await self._tell_reaction("MESSAGE_REACTION_REMOVE", message, request.match_info["emoji"])
-
-    async def _get_reactions(self, request: web.Request, body: Json) -> list[Json]:
-        users = self._message(request).reactions.get(request.match_info["emoji"], [])
-        return [user.wire() for user in users]
-
-    async def _tell_reaction(self, event: str, message: Message, emoji: str) -> None:
-        channel = message.channel
-        data = {
-            "user_id": str(self._state.bot.id),
-            "channel_id": str(channel.id),
-            "message_id": str(message.id),
-            "emoji": {"id": None, "name": emoji},
-            "type": 0,
-            "burst": False,
-            **({"guild_id": str(channel.guild.id)} if channel.guild else {}),
-        }
-        intent = GUILD_REACTIONS if channel.guild else DIRECT_REACTIONS
-        await self._gateway.dispatch(event, intent, lambda _: data, channel)
-
-    def _message(self, request: web.Request, permission: str = "") -> Message:
-        message = find_channel(self._state, request, permission).messages.get(
-            int(request.match_info["message"])
-        )
-        if message is None:
-            raise Refusal(rules.UNKNOWN_MESSAGE)
-        return message
 
     def _referenced(self, channel: Channel, reference: Json | None) -> Message | None:
         if reference is None:
@@ -163,19 +130,30 @@ def find_channel(state: State, request: web.Request, permission: str = "") -> Ch
         raise Refusal(rules.MISSING_ACCESS)
     if permission in channel.forbidden:
         raise Refusal(rules.MISSING_PERMISSIONS)
-    if channel.locked and permission:
+    if channel.locked and permission not in ("", "READ_MESSAGE_HISTORY"):
         raise Refusal(rules.ARCHIVED_THREAD)
     return channel
 
 
+def find_message(state: State, request: web.Request, permission: str = "") -> Message:
+    message = find_channel(state, request, permission).messages.get(int(request.match_info["message"]))
+    if message is None:
+        raise Refusal(rules.UNKNOWN_MESSAGE)
+    return message
+
+
 async def edit_message(message: Message, body: Json, gateway: Gateway) -> None:
-    """What PATCH does, on a channel's message as on an interaction's."""
-    if "content" in body:
-        content = rules.check_content(body)
-        message.pings += find_pings(content, rules.check_allowed_mentions(body), None)
+    """What PATCH does, on a channel's message as on an interaction's. What the body leaves out stays."""
+    parts = {"embeds": message.embeds, "components": message.components, "attachments": message.attachments}
+    after = {"content": message.content, **parts, **body}
+    after["flags"] = message.flags | int(body.get("flags") or 0)
+    content, allowed = rules.check_content(after), rules.check_allowed_mentions(body)
+    message.embeds, message.components = rules.check_embeds(after), check_components(after)
+    if "content" in body or message.flags & LOADING:
+        message.pings += find_pings(content, allowed, None)
         message.show(content, body)
     if "flags" in body:
-        message.flags = message.flags & ~SUPPRESS_EMBEDS | int(body["flags"]) & SUPPRESS_EMBEDS
+        message.flags = message.flags & ~SUPPRESS_EMBEDS | int(body["flags"] or 0) & SUPPRESS_EMBEDS
     if not message.ephemeral:
         await gateway.dispatch_message("MESSAGE_UPDATE", message)
 

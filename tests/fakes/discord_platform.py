@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+from bot.actions import Actions
 from bot.answer import Answer, Question
 from bot.chat import CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.delivery.desk import Delivery
@@ -41,6 +42,9 @@ class FakeCore(Talker):
         self.commands.append(call)
         return self.command_answer.format(name=call.name)
 
+    async def complete(self, call: CommandCall, option: str, typed: str) -> list[str]:
+        return [f"{call.name} {option} {typed}"]
+
     async def prepare(self, key: ConversationKey) -> None:
         self.prepared.put_nowait(key)
 
@@ -64,13 +68,16 @@ def build_platform(
     token: str | None = None,
     message_content: bool = False,
 ) -> DiscordPlatform:
+    delivery = delivery or core.open_delivery()
     return DiscordPlatform(
         token=discord.token if token is None else token,
-        delivery=delivery or core.open_delivery(),
+        delivery=delivery,
         database=core.database,
         holder="parley",
         lease_seconds=30,
         run_command=core.run_command,
+        complete=core.complete,
+        actions=Actions(core.database, core.books, core.writings, delivery),
         prepare=core.prepare,
         api_url=discord.api_url,
         gateway_url=discord.gateway_url,

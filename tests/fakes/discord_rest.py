@@ -1,15 +1,13 @@
-"""The rest of the fake Discord's REST API: the bot, users, workspaces, threads and commands."""
+"""The rest of the fake Discord's REST API: the bot, users and workspaces."""
 
 from aiohttp import web
 
 from tests.fakes import discord_rules as rules
 from tests.fakes.discord_gateway import GUILDS, Gateway
 from tests.fakes.discord_http import Handler
-from tests.fakes.discord_messages import CHANNEL, MESSAGE, find_channel
+from tests.fakes.discord_places import DM, Channel, Guild, Json
 from tests.fakes.discord_rules import Refusal
-from tests.fakes.discord_state import DM, THREAD, Channel, Json, State
-
-COMMANDS = (r"/applications/{app:\d+}/commands", r"/applications/{app:\d+}/guilds/{guild:\d+}/commands")
+from tests.fakes.discord_state import State
 
 
 class Rest:
@@ -25,12 +23,8 @@ class Rest:
             ("GET", "/oauth2/applications/@me", self._application),
             ("GET", "/gateway/bot", self._gateway_bot),
             ("GET", r"/guilds/{guild:\d+}", self._guild),
-            ("POST", MESSAGE + "/threads", self._start_thread),
-            ("POST", CHANNEL + "/threads", self._start_thread),
-            ("PUT", CHANNEL + "/thread-members/@me", self._join_thread),
-            *((("GET", path, self._get_commands)) for path in COMMANDS),
-            *((("PUT", path, self._put_commands)) for path in COMMANDS),
-            *((("POST", path, self._post_command)) for path in COMMANDS),
+            ("GET", r"/guilds/{guild:\d+}/members/{user:\d+}", self._member),
+            ("DELETE", r"/users/@me/guilds/{guild:\d+}", self._leave_guild),
         ]
 
     # The bot and its surroundings.
@@ -54,10 +48,7 @@ class Rest:
         return {"url": self._gateway.url, "shards": 1, "session_start_limit": limit}
 
     async def _guild(self, request: web.Request, body: Json) -> Json:
-        guild = self._state.guilds.get(int(request.match_info["guild"]))
-        if guild is None:
-            raise Refusal(rules.MISSING_ACCESS)
-        return guild.wire(self._state.bot)
+        return self._joined(request).wire(self._state.bot)
 
     async def _open_dm(self, request: web.Request, body: Json) -> Json:
         user = self._state.users[int(body["recipient_id"])]
@@ -67,42 +58,34 @@ class Rest:
         )
         return dm.wire()
 
-    # Threads.
+    async def _member(self, request: web.Request, body: Json) -> Json:
+        guild = self._joined(request)
+        user = self._state.users.get(int(request.match_info["user"]))
+        if user is None:
+            raise Refusal(rules.UNKNOWN_USER)
+        return {"user": user.wire(), **guild.member_wire(user)}
 
-    async def _start_thread(self, request: web.Request, body: Json) -> Json:
-        parent = find_channel(self._state, request, "CREATE_PUBLIC_THREADS")
-        number = int(request.match_info.get("message") or self._state.next_id())
-        thread = Channel(number, body["name"], THREAD, guild=parent.guild, parent=parent)
-        await announce_thread(self._state.add_channel(thread), self._gateway)
-        return thread.wire()
+    async def _leave_guild(self, request: web.Request, body: Json) -> None:
+        await leave_guild(self._state, self._joined(request), self._gateway)
 
-    async def _join_thread(self, request: web.Request, body: Json) -> None:
-        find_channel(self._state, request)
-
-    # Application commands.
-
-    async def _get_commands(self, request: web.Request, body: Json) -> list[Json]:
-        return self._state.commands.get(request.match_info.get("guild", ""), [])
-
-    async def _put_commands(self, request: web.Request, body: list[Json]) -> list[Json]:
-        scope = request.match_info.get("guild", "")
-        self._state.commands[scope] = [self._registered(command) for command in body]
-        return self._state.commands[scope]
-
-    async def _post_command(self, request: web.Request, body: Json) -> Json:
-        commands = self._state.commands.setdefault(request.match_info.get("guild", ""), [])
-        commands[:] = [command for command in commands if command["name"] != body["name"]]
-        commands.append(self._registered(body))
-        return commands[-1]
-
-    def _registered(self, command: Json) -> Json:
-        rules.check_command(command)
-        number = str(self._state.next_id())
-        names = {"id": number, "version": number, "application_id": str(self._state.bot.id), "type": 1}
-        return {"default_member_permissions": None, "nsfw": False, **names, **command}
+    def _joined(self, request: web.Request) -> Guild:
+        guild = self._state.guilds.get(int(request.match_info["guild"]))
+        if guild is None:
+            raise Refusal(rules.MISSING_ACCESS)
+        return guild
 
 
-async def announce_thread(thread: Channel, gateway: Gateway) -> None:
-    await gateway.dispatch(
-        "THREAD_CREATE", GUILDS, lambda _: {**thread.wire(), "newly_created": True}, thread
-    )
+async def join_guild(state: State, guild: Guild, gateway: Gateway) -> None:
+    """Tell of a workspace that the bot was added to: without `unavailable`, which marks one that comes back."""
+    guild.joined = True
+    state.guilds[guild.id] = guild
+    wire = {key: value for key, value in guild.wire(state.bot).items() if key != "unavailable"}
+    await gateway.dispatch("GUILD_CREATE", GUILDS, lambda _: wire)
+
+
+async def leave_guild(state: State, guild: Guild, gateway: Gateway) -> None:
+    """Of the bot's own will, or removed. The commands that were registered there are gone."""
+    guild.joined = False
+    state.guilds.pop(guild.id, None)
+    state.commands.pop(str(guild.id), None)
+    await gateway.dispatch("GUILD_DELETE", GUILDS, lambda _: {"id": str(guild.id)})

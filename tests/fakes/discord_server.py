@@ -11,36 +11,36 @@ async with FakeDiscord() as discord:
 
 import asyncio
 import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
+from urllib.parse import quote
 
 from aiohttp import web
 
-from tests.fakes.discord_gateway import DIRECT_TYPING, GUILD_TYPING, GUILDS, Gateway
+from tests.fakes.discord_commands import Commands
+from tests.fakes.discord_gateway import DIRECT_TYPING, GUILD_TYPING, Gateway
 from tests.fakes.discord_http import Desk, Failure, Handler
 from tests.fakes.discord_interactions import Interactions
-from tests.fakes.discord_messages import Messages, delete_message
-from tests.fakes.discord_rest import Rest, announce_thread
+from tests.fakes.discord_messages import Messages
+from tests.fakes.discord_reactions import Reactions
+from tests.fakes.discord_rest import Rest
 from tests.fakes.discord_state import (
     DEFAULT,
-    DM,
     REPLY,
-    TEXT,
-    THREAD,
     Channel,
-    Guild,
-    Interaction,
     Json,
     Message,
     State,
     User,
 )
+from tests.fakes.discord_threads import Threads
+from tests.fakes.discord_using import Using
+from tests.fakes.files import File, Shelf
 
 
-class FakeDiscord:
+class FakeDiscord(Using):
     """`message_content` is the portal's switch for the privileged intent; `limit` in `seconds` a route's limit."""
 
     def __init__(
@@ -55,16 +55,18 @@ class FakeDiscord:
         self.state = State(token=token, message_content=message_content)
         self.gateway = Gateway(self.state, heartbeat_seconds=heartbeat_seconds)
         self.desk = Desk(self.state, limit, seconds)
+        self.shelf = Shelf()
         self.address = ""
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application()
-        for part in (Rest, Messages, Interactions):
+        for part in (Rest, Commands, Messages, Reactions, Threads, Interactions):
             for method, path, handler in part(self.state, self.gateway).routes():
                 take = self._take(handler, with_token=part is not Interactions)
                 app.router.add_route(method, f"/api/v10{path}", take)
         app.router.add_get("/gateway/", self.gateway.connect)
+        app.router.add_get(r"/cdn/attachments/{channel}/{number:\d+}/{name}", self.shelf.hand_over)
         self._runner = web.AppRunner(app, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -104,28 +106,6 @@ class FakeDiscord:
     def cdn_url(self) -> str:
         return f"http://{self.address}/cdn"
 
-    # Who and what there is.
-
-    def add_user(self, name: str, *, bot: bool = False) -> User:
-        return self.state.add_user(name, bot=bot)
-
-    def add_guild(self, name: str) -> Guild:
-        """Before a client connects: a guild that the bot joins later is not told to it."""
-        guild = Guild(self.state.next_id(), name, bot_role=self.state.next_id())
-        self.state.guilds[guild.id] = guild
-        return guild
-
-    def add_channel(self, guild: Guild, name: str) -> Channel:
-        return self.state.add_channel(Channel(self.state.next_id(), name, TEXT, guild=guild))
-
-    def add_dm(self, user: User) -> Channel:
-        return self.state.add_channel(Channel(self.state.next_id(), user.name, DM, recipient=user))
-
-    async def start_thread(self, parent: Channel, name: str) -> Channel:
-        thread = Channel(self.state.next_id(), name, THREAD, guild=parent.guild, parent=parent)
-        await announce_thread(self.state.add_channel(thread), self.gateway)
-        return thread
-
     # What people do.
 
     async def say(
@@ -136,6 +116,7 @@ class FakeDiscord:
         *,
         reply_to: Message | None = None,
         ping: bool = True,
+        files: Sequence[File] = (),
     ) -> Message:
         """Write a message; `ping` tells whether a reply notifies whom it answers, as its switch does."""
         mentions = self.state.mentioned_in(text)
@@ -150,10 +131,19 @@ class FakeDiscord:
             mentions=mentions,
             reply_to=reply_to.id if reply_to else None,
             shown=[text],
+            attachments=[self._attach(channel, file) for file in files],
         )
         channel.messages[message.id] = message
         await self.gateway.dispatch_message("MESSAGE_CREATE", message)
         return message
+
+    def _attach(self, channel: Channel, file: File) -> Json:
+        """Signed for a day, as on Discord."""
+        number = self.state.next_id()
+        self.shelf.add(number, file)
+        url = f"{self.cdn_url}/attachments/{channel.id}/{number}/{quote(file.name)}?ex=1&is=1&hm=1"
+        about = {"filename": file.name, "size": len(file.data), "content_type": file.media_type}
+        return {"id": str(number), **about, "url": url, "proxy_url": url}
 
     async def type(self, channel: Channel, user: User) -> None:
         """Begin to write something, as everybody who may read the channel sees."""
@@ -161,27 +151,6 @@ class FakeDiscord:
         started = {"channel_id": str(channel.id), "user_id": str(user.id), "timestamp": int(time.time())}
         intent = GUILD_TYPING if channel.guild else DIRECT_TYPING
         await self.gateway.dispatch("TYPING_START", intent, lambda _: {**place, **started}, channel)
-
-    async def use_command(self, channel: Channel, user: User, name: str, **options: str) -> Interaction:
-        """Give a slash command, which must be registered and get the options that it asks for."""
-        registered = {command["name"]: command for command in self.commands}
-        for option in registered[name].get("options", []):
-            assert option["name"] in options or not option.get("required"), f"/{name} needs {option['name']}"
-        known = {option["name"] for option in registered[name].get("options", [])}
-        assert set(options) <= known, f"/{name} has no option {set(options) - known}"
-        token = secrets.token_urlsafe(32)
-        interaction = Interaction(self.state.next_id(), token, channel, user, name, options)
-        self.state.interactions[token] = interaction
-        await self.gateway.dispatch("INTERACTION_CREATE", 0, lambda _: interaction.wire(self.bot))
-        return interaction
-
-    async def delete_message(self, message: Message) -> None:
-        await delete_message(message, self.gateway)
-
-    async def delete_channel(self, channel: Channel) -> None:
-        wire = channel.wire()
-        channel.deleted = True
-        await self.gateway.dispatch("CHANNEL_DELETE", GUILDS, lambda _: wire)
 
     # What can go wrong.
 
@@ -216,10 +185,6 @@ class FakeDiscord:
     @property
     def connected(self) -> bool:
         return self.gateway.connected
-
-    @property
-    def commands(self) -> list[Json]:
-        return self.state.commands.get("", [])
 
     def messages(self, channel: Channel) -> list[Message]:
         return list(channel.messages.values())

@@ -1,120 +1,23 @@
-"""What the fake Discord remembers, and how each thing looks on the wire. Knows no socket and no request."""
+"""What the fake Discord remembers, and how messages look on the wire. Knows no socket and no request."""
 
 import asyncio
 import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-Json = dict[str, Any]
+from tests.fakes.discord_places import DM, NOW, TEXT, THREAD, Channel, Guild, Json, User
 
-TEXT, DM, THREAD = 0, 1, 11
-DEFAULT, REPLY, COMMAND = 0, 19, 20
-SUPPRESS_EMBEDS, EPHEMERAL, LOADING = 1 << 2, 1 << 6, 1 << 7
+__all__ = ["DM", "TEXT", "THREAD", "Channel", "Guild", "Json", "User"]
+
+DEFAULT, REPLY, COMMAND, MENU_COMMAND = 0, 19, 20, 23
+SUPPRESS_EMBEDS, HAS_THREAD, EPHEMERAL, LOADING = 1 << 2, 1 << 5, 1 << 6, 1 << 7
+SILENT, COMPONENTS_V2 = 1 << 12, 1 << 15
+SETTABLE = SUPPRESS_EMBEDS | SILENT | COMPONENTS_V2
+"""The flags that a bot may set on a message."""
+SLASH_COMMAND, COMPONENT, AUTOCOMPLETE, MODAL = 2, 3, 4, 5
 DISCORD_EPOCH = 1_420_070_400_000
-SEEING_AND_WRITING = 1 << 10 | 1 << 11 | 1 << 16 | 1 << 38
-NOW = "2026-01-01T00:00:00.000000+00:00"
 USER_MENTION = re.compile(r"<@!?(\d+)>")
-
-
-@dataclass(eq=False)
-class User:
-    id: int
-    name: str
-    bot: bool = False
-
-    @property
-    def mention(self) -> str:
-        return f"<@{self.id}>"
-
-    def wire(self) -> Json:
-        return {
-            "id": str(self.id),
-            "username": self.name if self.bot else self.name.lower(),
-            "global_name": None if self.bot else self.name,
-            "discriminator": "0",
-            "avatar": None,
-            "bot": self.bot,
-            "public_flags": 0,
-        }
-
-    def member_wire(self) -> Json:
-        return {"roles": [], "joined_at": NOW, "nick": None, "deaf": False, "mute": False, "flags": 0}
-
-
-@dataclass(eq=False)
-class Guild:
-    id: int
-    name: str
-    bot_role: int
-    """Discord gives every bot a role of the bot's name."""
-    channels: "list[Channel]" = field(default_factory=list)
-
-    def wire(self, bot: User) -> Json:
-        return {
-            "id": str(self.id),
-            "name": self.name,
-            "icon": None,
-            "owner_id": "1",
-            "unavailable": False,
-            "large": False,
-            "member_count": 2,
-            "joined_at": NOW,
-            "preferred_locale": "en-US",
-            "features": [],
-            "emojis": [],
-            "stickers": [],
-            "roles": [
-                {**role_wire(self.id, "@everyone"), "permissions": str(SEEING_AND_WRITING)},
-                {**role_wire(self.bot_role, bot.name), "managed": True, "tags": {"bot_id": str(bot.id)}},
-            ],
-            "channels": [c.wire() for c in self.channels if c.kind != THREAD and c.visible],
-            "threads": [c.wire() for c in self.channels if c.kind == THREAD and c.visible],
-            "members": [{"user": bot.wire(), **bot.member_wire()}],
-        }
-
-
-@dataclass(eq=False)
-class Channel:
-    """A channel, a thread (it has a `parent`) or a direct message (it has a `recipient`)."""
-
-    id: int
-    name: str
-    kind: int
-    guild: Guild | None = None
-    parent: "Channel | None" = None
-    recipient: User | None = None
-    messages: "dict[int, Message]" = field(default_factory=dict)
-    forbidden: set[str] = field(default_factory=set)
-    """Permissions that the bot lacks here, by Discord's names, such as SEND_MESSAGES."""
-    typing: int = 0
-    locked: bool = False
-    deleted: bool = False
-
-    @property
-    def visible(self) -> bool:
-        return not self.deleted and "VIEW_CHANNEL" not in self.forbidden
-
-    def wire(self) -> Json:
-        last = str(max(self.messages)) if self.messages else None
-        wire: Json = {"id": str(self.id), "type": self.kind, "last_message_id": last, "flags": 0}
-        if self.recipient is not None:
-            return {**wire, "recipients": [self.recipient.wire()]}
-        assert self.guild is not None
-        wire |= {"name": self.name, "guild_id": str(self.guild.id), "permissions": "0"}
-        if self.parent is None:
-            return {**wire, "position": 0, "parent_id": None, "nsfw": False, "permission_overwrites": []}
-        metadata = {"archived": self.locked, "locked": self.locked, "auto_archive_duration": 1440}
-        return {
-            **wire,
-            "parent_id": str(self.parent.id),
-            "owner_id": "1",
-            "message_count": len(self.messages),
-            "member_count": 1,
-            "rate_limit_per_user": 0,
-            "thread_metadata": {**metadata, "archive_timestamp": NOW},
-        }
 
 
 @dataclass(eq=False)
@@ -136,6 +39,11 @@ class Message:
     pings: list[str] = field(default_factory=list)
     reactions: dict[str, list[User]] = field(default_factory=dict)
     interaction: "Interaction | None" = None
+    attachments: list[Json] = field(default_factory=list)
+    embeds: list[Json] = field(default_factory=list)
+    components: list[Json] = field(default_factory=list)
+    thread: Channel | None = None
+    """The one that began from it."""
     deleted: bool = False
 
     @property
@@ -167,9 +75,9 @@ class Message:
             "mention_everyone": False,
             "mentions": [user.wire() for user in self.mentions],
             "mention_roles": re.findall(r"<@&(\d+)>", self.content),
-            "attachments": [],
-            "embeds": [],
-            "components": [],
+            "attachments": self.attachments if readable else [],
+            "embeds": self.embeds if readable else [],
+            "components": self.components if readable else [],
             "reactions": [
                 {"emoji": {"id": None, "name": name}, "count": len(users), "me": bot in users}
                 for name, users in self.reactions.items()
@@ -177,6 +85,8 @@ class Message:
         }
         if self.nonce is not None:
             wire["nonce"] = self.nonce
+        if self.thread is not None:
+            wire["thread"] = self.thread.wire()
         if self.reply_to is not None:
             reference = {"type": 0, "message_id": str(self.reply_to), "channel_id": str(self.channel.id)}
             found = self.channel.messages.get(self.reply_to)
@@ -191,64 +101,84 @@ class Message:
         """As the gateway sends it: with the workspace and the member, which REST leaves out."""
         wire = self.wire(bot, message_content=message_content)
         if self.channel.guild is not None:
-            wire |= {"guild_id": str(self.channel.guild.id), "member": self.author.member_wire()}
+            guild = self.channel.guild
+            wire |= {"guild_id": str(guild.id), "member": guild.member_wire(self.author)}
         return wire
 
 
 @dataclass(eq=False)
 class Interaction:
-    """A slash command that a user gave. `acknowledged` is the callback's type, None while there is none."""
+    """What a user did with the bot: a command, a component, a modal, or the typing that asks for choices.
+
+    `acknowledged` is the callback's type, None while there is none.
+    """
 
     id: int
     token: str
     channel: Channel
     user: User
     command: str
-    options: dict[str, str]
+    """The command's name, with those of its group; of a component or modal the custom id."""
+    options: Json
+    kind: int = SLASH_COMMAND
+    data: Json = field(default_factory=dict)
+    message: Message | None = None
+    """The one whose component was used, also before a modal."""
     given_at: float = field(default_factory=time.monotonic)
     acknowledged: int | None = None
     expired: bool = False
     original: Message | None = None
     followups: list[Message] = field(default_factory=list)
+    choices: list[Json] | None = None
+    """What the bot offered for an option while it was typed."""
+    modal: Json | None = None
+    """What the bot opened."""
+    opened_by: "Interaction | None" = None
+    """The interaction whose modal this one submits."""
 
     @property
     def messages(self) -> list[Message]:
         return [message for message in (self.original, *self.followups) if message is not None]
 
-    def metadata_wire(self, message: Message) -> Json:
+    def metadata_wire(self, message: Message | None = None) -> Json:
         """As its messages tell of it; the follow-ups also tell of the response that they follow."""
-        wire = {"id": str(self.id), "type": 2, "user": self.user.wire(), "authorizing_integration_owners": {}}
-        if self.original is None or message not in self.followups:
-            return wire
-        return {**wire, "original_response_message_id": str(self.original.id)}
+        wire: Json = {"id": str(self.id), "type": self.kind, "user": self.user.wire()}
+        wire["authorizing_integration_owners"] = {}
+        if self.kind == COMPONENT and self.message is not None:
+            wire["interacted_message_id"] = str(self.message.id)
+        if self.opened_by is not None:
+            wire["triggering_interaction_metadata"] = self.opened_by.metadata_wire()
+        if self.original is not None and message in self.followups:
+            wire["original_response_message_id"] = str(self.original.id)
+        return wire
 
     def wire(self, bot: User) -> Json:
+        channel, guild = self.channel, self.channel.guild
         wire: Json = {
             "id": str(self.id),
             "application_id": str(bot.id),
-            "type": 2,
+            "type": self.kind,
             "token": self.token,
             "version": 1,
-            "channel_id": str(self.channel.id),
-            "channel": self.channel.wire(),
-            "app_permissions": "0",
-            "locale": "en-US",
+            "channel_id": str(channel.id),
+            "channel": {**channel.wire(), "permissions": str(channel.permissions_of(self.user))},
+            "app_permissions": str(channel.permissions_of(bot)),
+            "locale": self.user.locale,
             "entitlements": [],
-            "authorizing_integration_owners": {"0": "0"},
+            "authorizing_integration_owners": {"0": str(guild.id) if guild else "0"},
             "attachment_size_limit": 10_485_760,
-            "context": 1 if self.channel.guild is None else 0,
-            "data": {
-                "id": "1",
-                "name": self.command,
-                "type": 1,
-                "options": [{"name": k, "type": 3, "value": v} for k, v in self.options.items()],
-            },
+            "context": 1 if guild is None else 0,
+            "data": self.data,
         }
-        if self.channel.guild is None:
+        if self.message is not None:
+            wire["message"] = self.message.wire(bot, message_content=True)
+        if guild is None:
             return {**wire, "user": self.user.wire()}
-        member = {"user": self.user.wire(), **self.user.member_wire(), "permissions": "0"}
-        guild = {"id": str(self.channel.guild.id), "locale": "en-US", "features": []}
-        return {**wire, "guild_id": guild["id"], "guild": guild, "member": member}
+        about = {"id": str(guild.id), "locale": guild.locale, "features": []}
+        permissions = str(channel.permissions_of(self.user))
+        member = {"user": self.user.wire(), **guild.member_wire(self.user), "permissions": permissions}
+        place = {"guild_id": about["id"], "guild": about, "guild_locale": guild.locale}
+        return {**wire, **place, "member": member}
 
 
 class State:
@@ -265,6 +195,8 @@ class State:
         self.interactions: dict[str, Interaction] = {}
         self.commands: dict[str, list[Json]] = {}
         """By scope: "" for the global ones, else the workspace's id."""
+        self.shown_to: set[tuple[str, int]] = set()
+        """The commands' ids with those to whom an administrator shows them."""
         self._last_id = 0
         self.bot = self.add_user("Parley", bot=True)
 
@@ -274,8 +206,8 @@ class State:
         self._last_id = max(now, self._last_id + 1)
         return self._last_id
 
-    def add_user(self, name: str, *, bot: bool = False) -> User:
-        user = User(self.next_id(), name, bot)
+    def add_user(self, name: str, *, bot: bool = False, locale: str = "en-US") -> User:
+        user = User(self.next_id(), name, bot, locale)
         self.users[user.id] = user
         return user
 
@@ -292,11 +224,6 @@ class State:
     async def note_change(self) -> None:
         async with self.changed:
             self.changed.notify_all()
-
-
-def role_wire(number: int, name: str) -> Json:
-    about = {"id": str(number), "name": name, "permissions": "0", "position": 0, "flags": 0}
-    return {**about, "hoist": False, "managed": False, "mentionable": True}
 
 
 def snowflake_time(number: int) -> datetime:

@@ -3,8 +3,6 @@
 import asyncio
 import random
 import re
-import socket
-import struct
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine, Mapping
@@ -12,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
+
+from tests.fakes.proxy import reset
 
 RestFault = Literal[
     "500",
@@ -46,7 +46,8 @@ RARELY = 0.3
 """How often, of these, the calls fail that say nothing to people: logging in, reading."""
 CUT_BY_A_KILL = 0.5
 """Seconds: what was handed to a process so shortly before its end may not have been looked at."""
-KILL = "KILL"
+KILL, NETWORK = "KILL", "NETWORK"
+"""How notes begin that concern everything."""
 HEAD, TAIL = 110, 190
 _LABEL = re.compile(r"\bq\d+\b")
 
@@ -105,12 +106,13 @@ class Faults:
         return self._random.uniform(least, most)
 
     def notes_about(self, label: str) -> list[Note]:
-        """What concerns one question, with the kills in between and just after."""
+        """What concerns one question, with the kills and the network's troubles in between and just after."""
         times = [note.at for note in self.chronicle if label in note.labels]
         return [
             note
             for note in self.chronicle
-            if label in note.labels or (times and note.text == KILL and times[0] <= note.at <= times[-1] + 1)
+            if label in note.labels
+            or (times and note.text.startswith((KILL, NETWORK)) and times[0] <= note.at <= times[-1] + 1)
         ]
 
     # The moment of a kill.
@@ -176,10 +178,7 @@ def cut(request: web.Request, *, half: bytes = b"") -> None:
         request.transport.write(half)
         request.transport.close()
         return
-    handle = request.transport.get_extra_info("socket")
-    if handle is not None:
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    request.transport.abort()
+    reset(request.transport)
 
 
 def cut_in_half(request: web.Request, response: web.StreamResponse) -> None:

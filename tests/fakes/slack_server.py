@@ -10,12 +10,14 @@ request, acknowledgement and connection.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from aiohttp import web
 
+from tests.fakes.files import File, Shelf
 from tests.fakes.slack_http import Call, Failure, SlackHttp
 from tests.fakes.slack_socket import Envelope, SocketMode
 from tests.fakes.slack_state import Ephemeral, Json, Message, SlackState
@@ -27,6 +29,7 @@ BOT_SCOPES = (
     "channels:history",
     "chat:write",
     "commands",
+    "files:read",
     "groups:history",
     "im:history",
     "users:read",
@@ -53,6 +56,7 @@ class FakeSlack:
         self.state = SlackState()
         self.api = WebApi(self.state, scopes)
         self.socket = SocketMode(self.state.app_id, self._notify)
+        self.shelf = Shelf()
         self.http = SlackHttp(
             state=self.state,
             api=self.api,
@@ -115,17 +119,21 @@ class FakeSlack:
         *,
         thread: str | None = None,
         mention_first: bool = False,
+        files: Sequence[File] = (),
         **fields: Any,
     ) -> str:
         """A message by a person or by another app (`subtype`, `bot_id` in `fields`); its ts.
 
         A mention in a channel is two events, `message` and `app_mention`, with two ids and the same ts.
         """
+        if files:
+            fields = {"subtype": "file_share", "files": [self._attach(file) for file in files], **fields}
         message = self.state.add_message(channel, user, text, thread=thread, **fields)
         events = [self.api.message_event(message)]
         if f"<@{self.bot_user}" in text and self.state.channels[channel].kind != "im":
             twin = events[0] | {"type": "app_mention"}
             twin.pop("channel_type")
+            twin.pop("subtype", None)
             events.insert(0 if mention_first else 1, twin)
         for event in events:
             await self.send_event(event)
@@ -206,6 +214,8 @@ class FakeSlack:
         app.router.add_route("*", "/api/{method}", self.http.serve_call)
         app.router.add_post("/commands/{key}", self.http.serve_response_url)
         app.router.add_get("/link", self.socket.serve)
+        app.router.add_get(r"/files-pri/{team}-F{number:\d+}/{name}", self._hand_over)
+        app.router.add_get("/login", self._log_in)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -217,6 +227,24 @@ class FakeSlack:
     ) -> None:
         await self.socket.close()
         await self._runner.cleanup()
+
+    def _attach(self, file: File) -> Json:
+        number = self.state.number()
+        self.shelf.add(number, file)
+        url = f"{self._address}/files-pri/{self.team}-F{number:08}/{quote(file.name)}"
+        about = {"name": file.name, "title": file.name, "mimetype": file.media_type, "size": len(file.data)}
+        return {"id": f"F{number:08}", "mode": "hosted", "is_external": False, **about, "url_private": url}
+
+    async def _hand_over(self, request: web.Request) -> web.StreamResponse:
+        """Whoever may not read it is sent to the login, and gets no error."""
+        allowed = request.headers.get("Authorization") == f"Bearer {self.bot_token}"
+        if not allowed or "files:read" not in self.api.scopes:
+            self.shelf.asked.append(dict(request.headers))
+            return web.Response(status=302, headers={"Location": "/login"})
+        return await self.shelf.hand_over(request)
+
+    async def _log_in(self, request: web.Request) -> web.Response:
+        return web.Response(text="<title>Login | Slack</title>", content_type="text/html")
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -67,6 +67,7 @@ class Message:
     options: Json = field(default_factory=dict)
     """What else was asked for: unfurl_links, unfurl_media, parse, metadata ... as sent last."""
     reactions: dict[str, set[str]] = field(default_factory=dict)
+    files: list[Json] = field(default_factory=list)
     deleted: bool = False
 
     @property
@@ -88,6 +89,8 @@ class Message:
             "metadata": self.options.get("metadata"),
         }
         body |= {key: value for key, value in extras.items() if value is not None}
+        if self.files:
+            body["files"] = self.files
         if self.reactions:
             body["reactions"] = [
                 {"name": name, "users": sorted(users), "count": len(users)}

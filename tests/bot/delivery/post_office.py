@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,15 +11,16 @@ from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from bot.chat import IncomingMessage
-from bot.commands import Commands
+from bot.commands.run import Commands
 from bot.delivery.answering import Answering
 from bot.delivery.desk import Delivery
 from bot.delivery.worker import Worker
+from bot.writings import Writings
 from model.protocol import Engine
 from storage import tables
 from storage.database import Database
 from storage.inbox import OPEN
-from tests.bot.conversation import answerer, message
+from tests.bot.conversation import answerer, books, message
 
 _numbers = iter(range(1000, 10_000))
 
@@ -37,15 +38,39 @@ def delivery(
     scan_seconds: float = 3600.0,
     restored: bool = False,
 ) -> Delivery:
+    return delivery_parts(
+        engine, database, answer_window=answer_window, scan_seconds=scan_seconds, restored=restored
+    ).desk
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A delivery, and the answers that it is writing."""
+
+    desk: Delivery
+    writings: Writings
+
+
+def delivery_parts(
+    engine: Engine,
+    database: Database,
+    *,
+    answer_window: timedelta = timedelta(minutes=30),
+    scan_seconds: float = 3600.0,
+    restored: bool = False,
+) -> Parts:
+    chosen, writings = books(database), Writings()
     answering = Answering(
         database,
         answerer(engine, database),
-        Commands(engine, database).run,
+        Commands(engine, database, chosen, writings).run,
+        chosen,
+        writings,
         edit_seconds=0,
         answer_window=answer_window,
     )
     worker = Worker(database, answering, owner="me", lease_seconds=30, parallel=8, restored=restored)
-    return Delivery(database, worker, scan_seconds=scan_seconds)
+    return Parts(Delivery(database, worker, scan_seconds=scan_seconds), writings)
 
 
 @asynccontextmanager
@@ -60,19 +85,30 @@ async def at_work(desk: Delivery) -> AsyncIterator[asyncio.Task[None]]:
 
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:
     """Wait until `happened()` is true; it is asked after every commit."""
-    committed = asyncio.Event()
+    committed, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def note(_: Session) -> None:
-        committed.set()
+    def note() -> None:
+        loop.call_soon_threadsafe(committed.set)  # it commits in a thread of the database's
 
-    event.listen(Session, "after_commit", note)
+    _noting.append(note)
     try:
         async with asyncio.timeout(20):
             while not await happened():
                 await committed.wait()
                 committed.clear()
     finally:
-        event.remove(Session, "after_commit", note)
+        _noting.remove(note)
+
+
+_noting: list[Callable[[], None]] = []
+
+
+@event.listens_for(Session, "after_commit")
+def _note_commit(_: Session) -> None:
+    """Listened to for good: SQLAlchemy takes no new listener while another thread commits."""
+    for note in tuple(_noting):
+        with suppress(RuntimeError):  # its loop has just ended
+            note()
 
 
 async def all_closed(database: Database) -> Sequence[tables.Inbox]:
@@ -86,10 +122,10 @@ async def all_closed(database: Database) -> Sequence[tables.Inbox]:
 
 
 async def inbox(database: Database) -> Sequence[tables.Inbox]:
-    async with database.reading() as session:
-        return (await session.scalars(select(tables.Inbox).order_by(tables.Inbox.id))).all()
+    with database.reading() as session:
+        return (session.scalars(select(tables.Inbox).order_by(tables.Inbox.id))).all()
 
 
 async def outbox(database: Database) -> Sequence[tables.Outbox]:
-    async with database.reading() as session:
-        return (await session.scalars(select(tables.Outbox).order_by(tables.Outbox.id))).all()
+    with database.reading() as session:
+        return (session.scalars(select(tables.Outbox).order_by(tables.Outbox.id))).all()

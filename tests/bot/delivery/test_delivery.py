@@ -47,8 +47,8 @@ async def test_nothing_is_answered_before_a_platform_is_connected_and_its_histor
         await desk.watch([(CHANNEL, False, "1")])
         assert courier.calls == []
         # The channel was known before the older message was written.
-        async with database.transaction() as tx:
-            await tx.execute(text("UPDATE scans SET verified_upto = '1'"))
+        with database.transaction() as tx:
+            tx.execute(text("UPDATE scans SET verified_upto = '1'"))
         await desk.connected(courier)
         await all_closed(database)
     assert [request.messages[-1].content for request in engine.requests] == ["older", "newer"]
@@ -131,6 +131,25 @@ async def test_what_was_being_written_at_a_crash_is_written_again_into_the_same_
         (row,) = await all_closed(database)
     assert courier.texts == ["Another answer."]
     assert row.attempts == 1
+
+
+async def test_what_is_tried_again_is_asked_again_although_an_earlier_message_was_found_and_answered(
+    database: Database,
+) -> None:
+    engine, courier = FakeEngine(Answer("Half an ", asyncio.Event())), FakeCourier()
+    earlier, later = said("earlier"), said("later")
+    async with at_work(desk := delivery(engine, database)):
+        await desk.connected(courier)
+        await desk.receive(later)
+        await courier.wait_for("posted")
+    engine.queue("First.", "Second.")
+    again = delivery(engine, database)
+    await again.receive(earlier)
+    async with at_work(again):
+        await again.connected(courier)
+        await all_closed(database)
+    asked = [request.messages[-1].content for request in engine.requests]
+    assert asked == ["later", "earlier", "later"]
 
 
 async def test_a_longer_first_try_leaves_no_surplus_messages(database: Database) -> None:
@@ -248,11 +267,11 @@ async def test_a_command_in_words_is_answered_without_the_model(database: Databa
 async def test_after_a_crash_the_only_process_takes_up_at_once_what_was_claimed(database: Database) -> None:
     desk, courier = delivery(FakeEngine("Hello."), database), FakeCourier()
     await desk.receive(said("hi"))
-    async with database.transaction() as tx:
-        await tx.execute(
+    with database.transaction() as tx:
+        tx.execute(
             text("UPDATE inbox SET state = 'claimed', lease_owner = 'dead', lease_until = '2999-01-01'")
         )
-        await release_all_claims(tx)
+        release_all_claims(tx)
     async with at_work(desk):
         await desk.connected(courier)
         await all_closed(database)

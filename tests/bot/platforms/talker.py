@@ -9,8 +9,9 @@ from bot.chat import CommandCall, IncomingMessage, Reply
 from bot.delivery.answering import Answering
 from bot.delivery.desk import Delivery
 from bot.delivery.worker import Worker
-from model.request import SamplingParams
+from bot.writings import Writings
 from storage.database import Database
+from tests.bot.conversation import books
 from tests.fakes.engine import FakeEngine
 
 
@@ -18,14 +19,9 @@ class Talker(Answerer):
     """Writes down what it is asked, and answers `say(message)`, one piece after the other, when it may."""
 
     def __init__(self, database: Database, say: Callable[[IncomingMessage], list[str]] | None = None) -> None:
-        super().__init__(
-            FakeEngine(),
-            database,
-            persona="",
-            build_sampling=lambda health: SamplingParams(),
-            reply_seconds=60.0,
-        )
+        super().__init__(FakeEngine(), database, books(database), reply_seconds=60.0)
         self.database = database
+        self.books, self.writings = books(database), Writings()
         self.asked: asyncio.Queue[IncomingMessage] = asyncio.Queue()
         self.commands: list[CommandCall] = []
         self.may_answer = asyncio.Event()
@@ -54,6 +50,8 @@ class Talker(Answerer):
             self.database,
             self,
             self.run_command,
+            self.books,
+            self.writings,
             edit_seconds=0.01,
             answer_window=timedelta(minutes=30),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -358,8 +359,8 @@ async def test_what_was_said_in_a_channel_where_nobody_had_spoken_to_the_bot_is_
 
 
 async def _is_watched(database: Database) -> bool:
-    async with database.reading() as session:
-        return bool(await list_scans(session, "discord", datetime.now(UTC)))
+    with database.reading() as session:
+        return bool(list_scans(session, "discord", datetime.now(UTC)))
 
 
 @pytest.mark.parametrize("where", ["channel", "thread", "direct message"])
@@ -418,17 +419,17 @@ async def test_a_change_of_a_message_that_is_not_of_its_words_leaves_them(
 async def test_a_database_that_fails_when_the_session_begins_does_not_keep_the_bot_silent(
     discord: FakeDiscord, core: FakeCore, channel: Channel, anna: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = asyncio.Event()
+    failed = threading.Event()
 
-    async def fail_once(*args: Any, **options: Any) -> None:
+    def fail_once(*args: Any, **options: Any) -> None:
         if not failed.is_set():
             failed.set()
             raise DiskFull("The disk is full.")
-        await add_scan(*args, **options)
+        add_scan(*args, **options)
 
     monkeypatch.setattr("bot.delivery.desk.add_scan", fail_once)
     async with serving(discord, core):
-        await asyncio.wait_for(failed.wait(), 10)
+        await asyncio.to_thread(failed.wait, 10)
         await discord.say(channel, anna, f"{discord.bot.mention} hello")
         await discord.wait_for(lambda: discord.answers(channel))
 

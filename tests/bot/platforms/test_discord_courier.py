@@ -1,7 +1,7 @@
 """Discord's courier, with the real client library, against the fake Discord."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,11 +10,13 @@ import pytest
 
 from bot.chat import Author, ConversationKey, IncomingMessage
 from bot.delivery.courier import Courier, InDoubt, NotApplied, Post, Refused
+from bot.edit_budget import EditBudget
 from bot.platforms import discord_history
 from bot.platforms.discord_client import use_addresses
 from bot.platforms.discord_courier import DiscordCourier
 from bot.platforms.discord_incoming import read_chat_command
 from bot.platforms.discord_limits import Limiter
+from bot.streaming import Preview
 from tests.fakes.discord_server import FakeDiscord
 from tests.fakes.discord_state import SUPPRESS_EMBEDS, Channel, Interaction, Message, User
 
@@ -479,6 +481,61 @@ async def test_a_previews_edit_is_left_out_where_discord_said_429(
         await courier.edit(question, posted, "a preview", 0)
     await courier.edit(question, posted, "final", 0)
     assert fake.answers(channel)[0].shown == ["hi", "final"]
+
+
+class Growing:
+    """A `PreviewSink` without a database: an answer's only message."""
+
+    limit, typing_seconds = 1900, 3600.0
+
+    def __init__(self, courier: Courier, post: Post) -> None:
+        self._courier, self._post = courier, post
+        self.message = ""
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.message)
+
+    async def show(self, pieces: Sequence[str]) -> bool:
+        if not self.begun:
+            self.message = await self._courier.post(replace(self._post, text=pieces[0]))
+        elif self._courier.may_edit():
+            await self.edit(pieces[0])
+        return True
+
+    async def edit(self, text: str) -> None:
+        await self._courier.edit(self._post.question, self.message, text, 0)
+
+    async def typing(self) -> None: ...
+
+
+async def test_ten_answers_that_grow_in_one_channel_end_with_their_final_texts_and_without_a_429(
+    fake: FakeDiscord, courier: DiscordCourier, channel: Channel, anna: User
+) -> None:
+    fake.desk.limit, fake.desk.seconds = 5, 0.5
+    question = await ask(fake, channel, anna)
+    budget = EditBudget(0.12)
+    sinks = [Growing(courier, replace(post_of(question), nonce=f"{number:024x}")) for number in range(10)]
+
+    def shown_so_far() -> int:
+        return sum(len(said.shown) for said in fake.answers(channel))
+
+    async def answer(sink: Growing, name: str) -> None:
+        preview = Preview(sink, budget)
+        await preview.start()
+        await preview.append(name)
+        await fake.wait_for(lambda: len(fake.answers(channel)) == 10)
+        for word in range(20):
+            await preview.append(f" {word}")
+            await fake.wait_for(lambda word=word: shown_so_far() >= 10 + word // 2)  # type: ignore[misc]
+        (final,) = await preview.finish()
+        await sink.edit(final)
+
+    await asyncio.gather(*(answer(sink, f"answer {number}") for number, sink in enumerate(sinks)))
+    wanted = {f"answer {number} {' '.join(map(str, range(20)))}" for number in range(10)}
+    assert {said.content for said in fake.answers(channel)} == wanted
+    assert shown_so_far() >= 10 + 9 + 10
+    assert fake.desk.refused == 0
 
 
 async def test_the_library_tells_of_the_limits_that_it_sits_out(

@@ -1,6 +1,7 @@
 """Slack as a platform, through the real Bolt app, a real delivery and the fake Slack."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -91,9 +92,9 @@ async def answered(slack: FakeSlack, channel: str, *expected: str) -> None:
 
 async def recorded_parts(database: Database) -> list[str]:
     """Slack's ids of the answers, as the dialogue has them."""
-    async with database.reading() as session:
+    with database.reading() as session:
         query = select(tables.MessagePart.external_id)
-        parts = await session.scalars(query.order_by(tables.MessagePart.message_id, tables.MessagePart.part))
+        parts = session.scalars(query.order_by(tables.MessagePart.message_id, tables.MessagePart.part))
         return list(parts)
 
 
@@ -351,7 +352,8 @@ async def test_parley_reset_and_help_are_answered_privately_without_the_model(
         envelope = await slack.use_command("/parley", typed, ada, channel)
         await slack.wait_for(lambda: envelope.acked and slack.ephemerals != [])
     where = ConversationKey("slack", slack.team, channel)
-    assert talker.commands == [CommandCall(name, where, Author(ada, ada), private=False)]
+    (call,) = talker.commands
+    assert (call.name, call.conversation, call.author, call.private) == (name, where, Author(ada, ada), False)
     assert talker.asked.empty()
     assert [(post.user, post.text) for post in slack.ephemerals] == [(ada, f"*{name}* for &lt;{ada}&gt;")]
 
@@ -526,19 +528,19 @@ async def test_an_answer_that_a_stop_interrupts_is_finished_in_its_place_at_the_
 async def test_an_event_that_cannot_be_stored_is_not_acknowledged_and_answered_when_it_comes_again(
     slack: FakeSlack, talker: Talker, ada: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = asyncio.Event()
+    failed = threading.Event()
 
-    async def fail_once(*args: Any, **options: Any) -> bool:
+    def fail_once(*args: Any, **options: Any) -> bool:
         if not failed.is_set():
             failed.set()
             raise DiskFull("The disk is full.")
-        return await add_received(*args, **options)
+        return add_received(*args, **options)
 
     monkeypatch.setattr("bot.delivery.desk.add_received", fail_once)
     dm = slack.open_dm(ada)
     async with serving(slack, talker):
         await slack.say(dm, ada, "hello")
-        await failed.wait()
+        await asyncio.to_thread(failed.wait, 10)
         (first,) = slack.socket.envelopes
         again = await slack.socket.redeliver(first)
         await slack.wait_for(lambda: again.acked)
@@ -550,9 +552,9 @@ async def test_an_event_that_cannot_be_stored_is_not_acknowledged_and_answered_w
 async def test_a_question_by_command_that_cannot_be_stored_is_not_acknowledged(
     slack: FakeSlack, talker: Talker, ada: str, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = asyncio.Event()
+    failed = threading.Event()
 
-    async def fail(*args: Any, **options: Any) -> bool:
+    def fail(*args: Any, **options: Any) -> bool:
         failed.set()
         raise DiskFull("The disk is full.")
 
@@ -560,7 +562,7 @@ async def test_a_question_by_command_that_cannot_be_stored_is_not_acknowledged(
         with monkeypatch.context() as patch:
             patch.setattr("bot.delivery.desk.add_received", fail)
             lost = await slack.use_command("/parley", "one", ada, channel)
-            await failed.wait()
+            await asyncio.to_thread(failed.wait, 10)
         kept = await slack.use_command("/parley", "two", ada, channel)
         await slack.wait_for(lambda: kept.acked)
     assert not lost.acked

@@ -15,7 +15,7 @@ EVENTS_NEED = {
     "message.groups": "groups:history",
     "message.im": "im:history",
 }
-CALLS_NEED = {"chat:write", "users:read"}
+CALLS_NEED = {"chat:write", "files:read", "users:read"}
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What workspaces, places and people chose: the settings there are (`table`), and which value holds (`resolve`)."""
