@@ -96,7 +96,7 @@ class Actions:
             found = await self._database.read(find_reason, pressed.inbox_id)
             if found is None or found[0].question_id is None:
                 return GONE
-            asker, open_ = found[0].asker, not _is_closed(found[0])
+            asker, open_ = found[0].asker, not _is_written(found[0])
         if open_ and pressed.name != "stop":
             return STILL_WRITING
         book = await self._books.of(presser.conversation)
@@ -109,8 +109,9 @@ class Actions:
         return None
 
 
-def _is_closed(answered: Answered) -> bool:
-    return answered.state in ("done", "dead", "cancelled")
+def _is_written(answered: Answered) -> bool:
+    """What is still being sent comes before what the press leads to."""
+    return answered.state not in ("new", "claimed")
 
 
 def _as_message(presser: Presser, text: str, press: Press | None) -> IncomingMessage:

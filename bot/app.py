@@ -17,13 +17,14 @@ from rich.console import Console
 from bot.actions import Actions
 from bot.answer import Answerer
 from bot.attachments.reader import AttachmentReader
-from bot.chat import Fetch, Platform, PlatformName
+from bot.chat import Fetch, Listen, Platform, PlatformName
 from bot.choices.book import Books
 from bot.commands.run import Commands
 from bot.delivery.answering import Answering
 from bot.delivery.desk import Delivery
 from bot.delivery.worker import Worker
 from bot.late_engine import LateEngine
+from bot.listening import Listener
 from bot.platforms.terminal import TerminalPlatform, read_terminal_line
 from bot.respond import Responder
 from bot.settings import Settings
@@ -44,6 +45,7 @@ class Core:
     responder: Responder
     delivery: Delivery
     actions: Actions
+    listen: Listen
     database: Database
     holder: str
     """What this process is called in leases."""
@@ -127,6 +129,7 @@ async def build_core(
         responder=Responder(answerer, database),
         delivery=delivery,
         actions=Actions(database, books, writings, delivery),
+        listen=Listener(database, books).hear,
         database=database,
         holder=holder,
     )
@@ -190,6 +193,7 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
             run_command=core.commands.run,
             complete=core.commands.complete,
             actions=core.actions,
+            listen=core.listen,
             prepare=core.answerer.prepare,
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,

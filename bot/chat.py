@@ -135,6 +135,15 @@ Respond = Callable[[IncomingMessage, Reply], Awaitable[None]]
 
 RunCommand = Callable[[CommandCall], Awaitable[str]]
 
+
+class Listen(Protocol):
+    """What was said without addressing the bot, and whether it was meant for somebody else."""
+
+    async def __call__(self, message: IncomingMessage, *, for_others: bool) -> IncomingMessage | None:
+        """The message with the reason to answer it, or None."""
+        ...
+
+
 Complete = Callable[[CommandCall, str, str], Awaitable[list[str]]]
 """The values to offer for an option of a command, by the option's name and what is typed of it so far."""
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from storage import tables
 from storage.conversations import Conversation
-from storage.tables import Decision, FinishReason, InboxState, Rating, Via
+from storage.tables import Decision, FinishReason, InboxState, Platform, Rating, Via
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,24 @@ def find_turn(
 def find_turn_conversation(session: Session, turn_id: int) -> int | None:
     """The id of the conversation that a turn belongs to."""
     return session.scalar(select(tables.Turn.conversation_id).where(tables.Turn.id == turn_id))
+
+
+def list_unasked(
+    session: Session, platform: Platform, workspace: str, channel: str, since: datetime
+) -> list[datetime]:
+    """When the bot talked unasked in a channel and its threads."""
+    inbox = tables.Inbox
+    return list(
+        session.scalars(
+            select(inbox.created_at).where(
+                inbox.platform == platform,
+                inbox.workspace == workspace,
+                inbox.channel == channel,
+                inbox.via == "lively",
+                inbox.created_at > since,
+            )
+        )
+    )
 
 
 def record_feedback(

@@ -13,14 +13,20 @@ import structlog
 import yarl
 
 from bot.actions import Actions
-from bot.chat import Complete, PlatformName, Prepare, RunCommand
+from bot.chat import Complete, IncomingMessage, Listen, PlatformName, Prepare, RunCommand
 from bot.delivery.desk import Delivery
 from bot.delivery.ownership import sole_owner
 from bot.errors import PlatformRefused
 from bot.platforms.discord_commands import CommandTree, add_commands
 from bot.platforms.discord_courier import UNREACHABLE, DiscordCourier
 from bot.platforms.discord_identify import seconds_before_identify
-from bot.platforms.discord_incoming import conversation_at, read_edit, read_message, read_typing
+from bot.platforms.discord_incoming import (
+    conversation_at,
+    read_edit,
+    read_message,
+    read_overheard,
+    read_typing,
+)
 from bot.platforms.discord_limits import Limiter
 from bot.platforms.discord_presses import press
 from storage.database import Database
@@ -63,6 +69,7 @@ class DiscordPlatform:
         run_command: RunCommand,
         complete: Complete,
         actions: Actions,
+        listen: Listen,
         prepare: Prepare,
         api_url: str,
         gateway_url: str,
@@ -78,6 +85,7 @@ class DiscordPlatform:
         self._run_command = run_command
         self._complete = complete
         self._actions = actions
+        self._listen = listen
         self._prepare = prepare
         self._addresses = (api_url, gateway_url, cdn_url)
         self._message_content = message_content
@@ -126,6 +134,7 @@ class DiscordPlatform:
             run_command=self._run_command,
             complete=self._complete,
             actions=self._actions,
+            listen=self._listen,
             prepare=self._prepare,
             message_content=self._message_content,
             commands_guild=self._commands_guild,
@@ -160,6 +169,7 @@ class Client(discord.Client):
         run_command: RunCommand,
         complete: Complete,
         actions: Actions,
+        listen: Listen,
         prepare: Prepare,
         message_content: bool,
         commands_guild: int | None,
@@ -187,6 +197,7 @@ class Client(discord.Client):
         self._tasks: set[asyncio.Task[None]] = set()
         self._tree = CommandTree(self)
         self._actions = actions
+        self._listen = listen
         self._commands_guild = commands_guild
         add_commands(self._tree, delivery=delivery, run_command=run_command, complete=complete)
 
@@ -237,8 +248,18 @@ class Client(discord.Client):
     async def on_message(self, message: discord.Message) -> None:
         assert self.user is not None
         said = read_message(message, self.user, reads_threads=self.intents.message_content)
+        if said is None and self.intents.message_content:
+            said = await self._overhear(message, self.user)
         if said is not None:
             await self._delivery.receive(said)
+
+    async def _overhear(self, message: discord.Message, bot: discord.ClientUser) -> IncomingMessage | None:
+        """A wake word, or a place where the bot talks unasked."""
+        overheard = read_overheard(message, bot)
+        if overheard is None:
+            return None
+        heard, for_others = overheard
+        return await self._listen(heard, for_others=for_others)
 
     async def on_raw_message_edit(self, event: discord.RawMessageUpdateEvent) -> None:
         assert self.user is not None

@@ -11,6 +11,7 @@ from bot.commands.parse import check_options
 from bot.commands.table import BY_NAME
 
 _SPOKEN = (discord.MessageType.default, discord.MessageType.reply)
+_LEADING_MENTION = re.compile(r"\s*<@[!&]?\d{15,20}>")
 _MARKUP = re.compile(r"<(?P<kind>@!?|@&|#)(?P<id>\d{15,20})>|<a?(?P<emoji>:\w+:)\d{15,20}>")
 
 
@@ -39,6 +40,24 @@ def read_message(
         attachments=tuple(_attachment(file) for file in message.attachments),
         category=_category(message.channel),
     )
+
+
+def read_overheard(message: discord.Message, bot: discord.ClientUser) -> tuple[IncomingMessage, bool] | None:
+    """What a person said in a channel, not to the bot, and whether it was meant for somebody else."""
+    strange = message.author.bot or message.webhook_id is not None or message.type not in _SPOKEN
+    if strange or message.guild is None or not message.content or _way_to_the_bot(message, bot) is not None:
+        return None
+    heard = IncomingMessage(
+        conversation=conversation_at(message.guild, message.channel),
+        message_id=str(message.id),
+        author=author_of(message.author),
+        text=_readable(message.content, message.guild, message.mentions),
+        created_at=message.created_at,
+        via="wake",
+        category=_category(message.channel),
+    )
+    for_others = message.type is discord.MessageType.reply or bool(_LEADING_MENTION.match(message.content))
+    return heard, for_others
 
 
 def read_edit(message: discord.Message, bot: discord.ClientUser) -> str | None:

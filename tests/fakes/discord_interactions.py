@@ -69,8 +69,12 @@ class Interactions:
         allowed = RESPONSES[interaction.kind] + (UPDATES if interaction.message else ())
         if kind not in allowed:
             raise Refusal(rules.INVALID_FORM, "type", f"Value must be one of {allowed}.")
-        await self._respond(interaction, kind, data)
         interaction.acknowledged = kind
+        try:
+            await self._respond(interaction, kind, data)
+        except Refusal:
+            interaction.acknowledged = None
+            raise
         await self._state.note_change()
         if request.query.get("with_response") not in ("1", "true"):
             return None
@@ -85,11 +89,12 @@ class Interactions:
             interaction.original = self._new_message(interaction, flags)
             await self._announce(interaction.original)
         elif kind in UPDATES:
-            interaction.original = interaction.message
-            if kind == UPDATE and interaction.message is not None:
-                if interaction.message.deleted:
-                    raise Refusal(rules.UNKNOWN_MESSAGE)
-                await edit_message(interaction.message, data, self._gateway)
+            message = interaction.message
+            if message is None or message.deleted:
+                raise Refusal(rules.UNKNOWN_MESSAGE)
+            if kind == UPDATE:
+                await edit_message(message, data, self._gateway)
+            interaction.original = message
         elif kind == CHOICES:
             check_choices(data.get("choices") or [], interaction.options["type"])
             interaction.choices = data.get("choices") or []

@@ -11,6 +11,7 @@ from bot.actions import Actions
 from bot.answer import Answer, Question
 from bot.chat import CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.delivery.desk import Delivery
+from bot.listening import Listener
 from bot.platforms.discord_client import Client, DiscordPlatform
 from storage.database import Database
 from tests.bot.platforms.talker import Talker
@@ -78,6 +79,7 @@ def build_platform(
         run_command=core.run_command,
         complete=core.complete,
         actions=Actions(core.database, core.books, core.writings, delivery),
+        listen=Listener(core.database, core.books).hear,
         prepare=core.prepare,
         api_url=discord.api_url,
         gateway_url=discord.gateway_url,

@@ -1,7 +1,5 @@
 """Reactions in the fake Discord: the bot's own by REST, and the events that tell everybody's."""
 
-import re
-
 from aiohttp import web
 
 from tests.fakes import discord_rules as rules
@@ -10,11 +8,10 @@ from tests.fakes.discord_http import Handler
 from tests.fakes.discord_messages import MESSAGE, find_message
 from tests.fakes.discord_places import Json, User
 from tests.fakes.discord_rules import Refusal
-from tests.fakes.discord_state import Message, State
+from tests.fakes.discord_state import CUSTOM_EMOJI, Message, State, emoji_wire
 
 REACTION = MESSAGE + "/reactions/{emoji}"
 MOST_REACTIONS = 20
-CUSTOM_EMOJI = re.compile(r"(?:a:)?(\w{2,32}):(\d+)")
 
 
 class Reactions:
@@ -31,8 +28,7 @@ class Reactions:
 
     async def _add(self, request: web.Request, body: Json) -> None:
         """Whoever is the first with an emoji needs the permission for it."""
-        emoji = request.match_info["emoji"]
-        message = find_message(self._state, request)
+        message, emoji = find_message(self._state, request), _plain(request.match_info["emoji"])
         if emoji not in message.reactions:
             find_message(self._state, request, "ADD_REACTIONS")
         if emoji.isascii() and not CUSTOM_EMOJI.fullmatch(emoji):
@@ -43,11 +39,11 @@ class Reactions:
 
     async def _remove(self, request: web.Request, body: Json) -> None:
         message = find_message(self._state, request)
-        await remove_reaction(message, self._state.bot, request.match_info["emoji"], self._gateway)
+        await remove_reaction(message, self._state.bot, _plain(request.match_info["emoji"]), self._gateway)
 
     async def _users(self, request: web.Request, body: Json) -> list[Json]:
         message = find_message(self._state, request)
-        return [user.wire() for user in message.reactions.get(request.match_info["emoji"], [])]
+        return [user.wire() for user in message.reactions.get(_plain(request.match_info["emoji"]), [])]
 
 
 async def add_reaction(message: Message, user: User, emoji: str, gateway: Gateway) -> None:
@@ -88,6 +84,7 @@ async def _tell(event: str, message: Message, user: User, emoji: str, about: Jso
     await gateway.dispatch(event, intent, lambda _: data, channel)
 
 
-def emoji_wire(emoji: str) -> Json:
+def _plain(emoji: str) -> str:
+    """A custom one as its name and id."""
     custom = CUSTOM_EMOJI.fullmatch(emoji)
-    return {"id": custom[2], "name": custom[1]} if custom else {"id": None, "name": emoji}
+    return f"{custom[1]}:{custom[2]}" if custom else emoji

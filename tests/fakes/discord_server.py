@@ -7,6 +7,11 @@ async with FakeDiscord() as discord:
     await discord.wait_for(lambda: discord.connected)
     await discord.say(channel, anna, f"{discord.bot.mention} hello")
     await discord.wait_for(lambda: discord.answers(channel))
+    given = await discord.press(discord.answers(channel)[0], anna, "Correct")
+    await discord.wait_for(lambda: given.modal)
+    await discord.submit(discord.modal_of(given), anna, text="better")
+
+discord_world.py tells what else a test can build or let happen, discord_using.py how people use the bot.
 """
 
 import asyncio

@@ -17,6 +17,7 @@ SETTABLE = SUPPRESS_EMBEDS | SILENT | COMPONENTS_V2
 """The flags that a bot may set on a message."""
 SLASH_COMMAND, COMPONENT, AUTOCOMPLETE, MODAL = 2, 3, 4, 5
 DISCORD_EPOCH = 1_420_070_400_000
+CUSTOM_EMOJI = re.compile(r"(?:a?:)?(\w{2,32}):(\d+)")
 USER_MENTION = re.compile(r"<@!?(\d+)>")
 
 
@@ -79,7 +80,7 @@ class Message:
             "embeds": self.embeds if readable else [],
             "components": self.components if readable else [],
             "reactions": [
-                {"emoji": {"id": None, "name": name}, "count": len(users), "me": bot in users}
+                {"emoji": emoji_wire(name), "count": len(users), "me": bot in users}
                 for name, users in self.reactions.items()
             ],
         }
@@ -120,6 +121,7 @@ class Interaction:
     command: str
     """The command's name, with those of its group; of a component or modal the custom id."""
     options: Json
+    """As they were given; while one is typed, that option's definition."""
     kind: int = SLASH_COMMAND
     data: Json = field(default_factory=dict)
     message: Message | None = None
@@ -224,6 +226,11 @@ class State:
     async def note_change(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+
+def emoji_wire(emoji: str) -> Json:
+    custom = CUSTOM_EMOJI.fullmatch(emoji)
+    return {"id": custom[2], "name": custom[1]} if custom else {"id": None, "name": emoji}
 
 
 def snowflake_time(number: int) -> datetime:

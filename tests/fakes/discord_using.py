@@ -49,15 +49,13 @@ class Using(World):
     ) -> list[Json]:
         """Type into an option; the choices that the bot offers. `options` are those that were filled before."""
         command, path = self._find_command(place, user, name)
-        known = {known["name"]: known for known in path[-1].get("options", [])}
+        known = {defined["name"]: defined for defined in path[-1].get("options", [])}
         assert option in known, f"/{name} has no option {option!r}, but {list(known)}"
         assert known[option].get("autocomplete"), f"The option {option!r} of /{name} offers nothing"
         values, _ = read_options(path[-1], options, place, complete=False)
         values.append({"name": option, "type": known[option]["type"], "value": typed, "focused": True})
         data = {**_data(command), "options": _nested(path[1:], values)}
-        asked = Interaction(
-            *self._new(), place, user, name, {"type": known[option]["type"]}, AUTOCOMPLETE, data
-        )
+        asked = Interaction(*self._new(), place, user, name, known[option], AUTOCOMPLETE, data)
         await self._send(asked)
         await self.wait_for(lambda: asked.choices is not None)
         return asked.choices or []
@@ -66,14 +64,17 @@ class Using(World):
         self, target: Message | User, user: User, name: str, *, place: Channel | None = None
     ) -> Interaction:
         """Choose from the menu of a message, or of a person, whom the user sees in `place`."""
-        on_message = isinstance(target, Message)
-        channel = target.channel if isinstance(target, Message) else place
+        kind, channel = (MESSAGE, target.channel) if isinstance(target, Message) else (USER, place)
         assert channel is not None, "A person's menu is opened in some place"
-        kind = MESSAGE if on_message else USER
         command = self._find_registered(channel, user, name, kind)
-        data = {**_data(command), "target_id": str(target.id)}
-        data["resolved"] = _resolved(target, channel, self.state.bot)
+        resolved = _resolved(target, channel, self.state.bot)
+        data = {**_data(command), "target_id": str(target.id), "resolved": resolved}
         return await self._send(Interaction(*self._new(), channel, user, name, {}, data=data))
+
+    def show_command(self, name: str, user: User) -> None:
+        """As an administrator can do in a workspace's settings, whatever permissions the command asks for."""
+        everywhere = [command for commands in self.state.commands.values() for command in commands]
+        self.state.shown_to |= {(c["id"], user.id) for c in everywhere if c["name"] == name}
 
     async def press(self, message: Message, user: User, button: str) -> Interaction:
         """A button, by what is written on it or by its custom id."""
@@ -127,21 +128,16 @@ class Using(World):
     def _find_registered(self, place: Channel, user: User, name: str, kind: int) -> Json:
         """A workspace's own command hides the global one of its name."""
         there = self.commands_in(place.guild) if place.guild else []
-        registered = {c["name"]: c for c in (*self.commands, *there) if c["type"] == kind}
+        registered = {c["name"]: c for c in (*self.commands, *there) if c.get("type", CHAT_INPUT) == kind}
         assert name in registered, f"{name!r} is not registered, but {list(registered)}"
         command = registered[name]
         context = 0 if place.guild else 1
         assert context in (command.get("contexts") or (0, 1)), f"{name!r} is not offered in such a place"
-        shown = place.guild is None or (command["id"], user.id) in self.state.shown_to
+        shown = place.guild is None or (command.get("id", ""), user.id) in self.state.shown_to
         assert shown or _may(command, place.permissions_of(user)), (
             f"{name!r} is not shown to {user.name}, who lacks permissions"
         )
         return command
-
-    def show_command(self, name: str, user: User) -> None:
-        """As an administrator can do in a workspace's settings, whatever permissions the command asks for."""
-        everywhere = [command for commands in self.state.commands.values() for command in commands]
-        self.state.shown_to |= {(c["id"], user.id) for c in everywhere if c["name"] == name}
 
     def _new(self) -> tuple[int, str]:
         return self.state.next_id(), secrets.token_urlsafe(32)
@@ -158,7 +154,7 @@ def _inner(command: Json) -> Iterator[Json]:
 
 def _may(command: Json, granted: int) -> bool:
     """Without any bit a command is the administrators' alone."""
-    if (asked := command["default_member_permissions"]) is None:
+    if (asked := command.get("default_member_permissions")) is None:
         return True
     needed = int(asked) or PERMISSIONS["ADMINISTRATOR"]
     return granted & needed == needed
