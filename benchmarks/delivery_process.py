@@ -22,7 +22,12 @@ from storage.tables import Inbox, Message
 
 ROOT = Path(__file__).parents[1]
 SERVER = os.environ.get("PARLEY_TEST_POSTGRES", "")
-WANTED: Mapping[str, str] = {"scan_seconds": "3", "lease_seconds": "3", "edit_seconds": "0.2"}
+WANTED: Mapping[str, str] = {
+    "scan_seconds": "3",
+    "lease_seconds": "3",
+    "edit_seconds": "0.2",
+    "burst_seconds": "0",
+}
 """Settings of the bot, shorter than its defaults: a run takes minutes, and not days."""
 LAST_SECONDS = 15.0
 

@@ -17,18 +17,20 @@ from bot.chat import Author, ConversationKey, IncomingMessage, Reply
 from bot.choices.book import Books, Spot, sampling_of, text_of, thinking_of
 from bot.choices.resolve import Chosen
 from bot.errors import DeliveryFailed
-from bot.prompt import Prompt, Surroundings, build_prompt
+from bot.prompt import Prompt, Said, Surroundings, build_prompt
 from bot.thinking import Thoughts
 from model.errors import EngineError
 from model.protocol import Engine
 from model.request import Completion, EngineHealth, GenerationRequest, SamplingParams
 from storage.conversations import (
     Conversation,
+    HistoryMessage,
     TurnRecord,
     find_conversation,
     find_last_prompt,
     find_or_add_account,
     find_or_add_conversation,
+    find_referenced,
     list_history,
     record_message,
 )
@@ -114,7 +116,12 @@ class Answerer:
         chinese = bool(_CHINESE.search(message.text))
         files = await self._read_attachments(message, health, answer, chinese=chinese)
         answer.prompt = await self._build_prompt(
-            question.conversation, health, chosen, question.message_id, attachments=answer.attachments
+            question.conversation,
+            health,
+            chosen,
+            question.message_id,
+            reply_to=message.reply_to,
+            attachments=answer.attachments,
         )
         request = self._request(answer.prompt, message.conversation, answer.sampling)
         await self._generate(answer, request, Thoughts(reply, thinking_of(chosen)), reply)
@@ -183,16 +190,26 @@ class Answerer:
         chosen: Mapping[str, Chosen],
         question_id: int | None = None,
         *,
+        reply_to: str | None = None,
         attachments: str = "",
     ) -> Prompt:
-        history = await self._database.read(
-            list_history, conversation, limit=HISTORY_MESSAGES, question_id=question_id
-        )
+        personal = text_of(chosen, "conversation") == "personal"
+
+        def read(session: Session) -> tuple[list[HistoryMessage], HistoryMessage | None]:
+            history = list_history(
+                session, conversation, limit=HISTORY_MESSAGES, question_id=question_id, personal=personal
+            )
+            referred = None if reply_to is None else find_referenced(session, conversation, reply_to)
+            return history, referred
+
+        history, referred = await self._database.read(read)
         reserved_for_the_answer = min(sampling_of(chosen).max_tokens, health.context_tokens // 3)
         persona, rules = text_of(chosen, "persona"), text_of(chosen, "rules")
         return await build_prompt(
             self._engine,
-            surroundings=Surroundings(persona, rules=rules, attachments=attachments),
+            surroundings=Surroundings(
+                persona, rules=rules, reply_to=_reference(referred, history), attachments=attachments
+            ),
             history=history,
             token_budget=health.context_tokens - reserved_for_the_answer,
             named=not conversation.private,
@@ -255,6 +272,14 @@ def sentence_for(error: BaseException) -> str:
     reference = uuid.uuid4().hex[:8]
     log.error("no answer", reference=reference, exc_info=error)
     return f"Something went wrong on my side. The log has the details under {reference}."
+
+
+def _reference(referred: HistoryMessage | None, history: Sequence[HistoryMessage]) -> Said | None:
+    """What the question replies to, where that is not just what was said before it."""
+    before = history[-2].id if len(history) > 1 else None
+    if referred is None or referred.id == before:
+        return None
+    return Said(referred.author_name or "you", referred.text)
 
 
 def _finish_reason(answer: Answer) -> TurnFinish:

@@ -120,6 +120,7 @@ async def build_core(
         writings,
         edit_seconds=settings.edit_seconds,
         answer_window=timedelta(seconds=settings.answer_window_seconds),
+        burst_seconds=settings.burst_seconds,
     )
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     delivery = await build_delivery(settings, answering, database, holder, restored=restored)
@@ -148,7 +149,9 @@ async def build_delivery(
         parallel=settings.parallel_replies + settings.queue_length,
         restored=restored,
     )
-    return Delivery(database, worker, scan_seconds=settings.scan_seconds)
+    return Delivery(
+        database, worker, scan_seconds=settings.scan_seconds, burst_seconds=settings.burst_seconds
+    )
 
 
 async def load_engine(settings: Settings, console: Console) -> Engine:
@@ -210,6 +213,7 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
             app_token=settings.slack_app_token.get_secret_value(),
             delivery=core.delivery,
             run_command=core.commands.run,
+            actions=core.actions,
             api_url=settings.slack_api_url,
         )
         platforms.append(slack)

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("sqlite:///parley.db")
     answer_window_seconds: float = Field(1800, gt=0)
     scan_seconds: float = Field(600, gt=0)
+    burst_seconds: float = Field(2, ge=0, le=8)
     lease_seconds: float = Field(15, ge=1)
     edit_seconds: float = Field(1.2, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

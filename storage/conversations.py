@@ -185,16 +185,30 @@ _NEWEST = (
     .limit(bindparam("most"))
 )
 _UPTO = _NEWEST.where(tables.Message.id <= bindparam("question"))
+_asked = tables.Message.__table__.alias("asked").c
+_ASKER = select(tables.Message.account_id).where(tables.Message.id == bindparam("question")).scalar_subquery()
+_BETWEEN_TWO = _UPTO.where(
+    or_(
+        tables.Message.account_id == _ASKER,
+        tables.Message.question_id.in_(select(_asked.id).where(_asked.account_id == _ASKER)),
+    )
+)
 
 
 def list_history(
-    session: Session, conversation: Conversation, *, limit: int, question_id: int | None = None
+    session: Session,
+    conversation: Conversation,
+    *,
+    limit: int,
+    question_id: int | None = None,
+    personal: bool = False,
 ) -> list[HistoryMessage]:
     """The newest `limit` messages since the last reset, oldest first, in the order in which they were recorded.
 
     With `question_id` it ends with that one: when a question is tried again, another may have been recorded after it.
+    With `personal` it is only what its author said, and what was answered to that.
     """
-    query = _NEWEST if question_id is None else _UPTO
+    query = _NEWEST if question_id is None else _BETWEEN_TWO if personal else _UPTO
     values = {"conversation": conversation.id, "most": limit, "question": question_id}
     rows = session.execute(query, values).all()
     return [HistoryMessage(*row) for row in reversed(rows)]
@@ -295,6 +309,24 @@ def change_said(
     if message_id is not None:
         tx.execute(update(tables.Message).where(tables.Message.id == message_id).values(text=text))
     return message_id is not None
+
+
+def find_referenced(session: Session, conversation: Conversation, external_id: str) -> HistoryMessage | None:
+    """What a platform's message in the conversation's channel says, be it a person's or a part of an answer."""
+    message, part = tables.Message, tables.MessagePart
+    shown_by = select(part.message_id).where(
+        part.channel_id == conversation.channel_id, part.external_id == external_id
+    )
+    row = session.execute(
+        select(message.id, message.role, tables.Account.name, message.text, message.created_at)
+        .outerjoin(tables.Account, message.account_id == tables.Account.id)
+        .where(
+            message.channel_id == conversation.channel_id,
+            or_(message.external_id == external_id, message.id.in_(shown_by)),
+        )
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else HistoryMessage(*row)
 
 
 def count_bot_turns(session: Session, conversation: Conversation) -> int:

@@ -41,12 +41,21 @@ from storage.conversations import (
 )
 from storage.database import Database, Session
 from storage.errors import StorageError
-from storage.inbox import Claim, Received, close_received, record_decision
+from storage.inbox import (
+    Claim,
+    Received,
+    close_joined,
+    close_received,
+    list_following,
+    record_decision,
+)
 from storage.outbox import Committed, adopt_parts, commit_answer
 from storage.tables import Decision
 
 log = structlog.get_logger()
 
+LONGEST_BURST = timedelta(seconds=8)
+"""How long a person may go on before what was said so far is answered."""
 MOST_ATTEMPTS = 5
 STOPPED = "(Stopped.)"
 APOLOGY = (
@@ -77,7 +86,9 @@ class Answering:
         *,
         edit_seconds: float,
         answer_window: timedelta,
+        burst_seconds: float = 0.0,
     ) -> None:
+        """`burst_seconds`: what a person says within so long of what they said before belongs to it."""
         self._database = database
         self._answerer = answerer
         self._run_command = run_command
@@ -85,6 +96,7 @@ class Answering:
         self._writings = writings
         self._budgets = EditBudgets(edit_seconds)
         self._answer_window = answer_window
+        self._burst = timedelta(seconds=burst_seconds)
 
     async def answer(self, claim: Claim, question: IncomingMessage, courier: Courier) -> Committed | None:
         """What was committed; None when the message is closed without an answer. Raises for another attempt."""
@@ -122,6 +134,8 @@ class Answering:
         elif decision == "answer" and read_command(question) is None:
             stored = record_question(tx, question)
             decision = "ignore" if stored is None else decision
+            if self._burst and stored is not None and question.via not in ("command", "button"):
+                stored = self._join_following(tx, claim, question, stored)
         reason = judged.reason if claim.decision is None else claim.received.reason
         record_decision(tx, claim, decision, stored.message_id if stored else None, reason=reason)
         if decision == "blocked" and question.via == "command":
@@ -129,6 +143,23 @@ class Answering:
         if decision != "answer":
             close_received(tx, claim, "done")
         return Decided(decision, stored)
+
+    def _join_following(
+        self, tx: Session, claim: Claim, question: IncomingMessage, stored: Question
+    ) -> Question:
+        """What the same person went on to say belongs to the question; it is answered as a whole."""
+        began = last = question.created_at
+        for row_id, received in list_following(tx, claim):
+            message = to_message(received)
+            late = message.created_at - last > self._burst or message.created_at - began > LONGEST_BURST
+            if late or read_command(message) is not None or not message.text.strip():
+                break
+            further = record_question(tx, message)
+            if further is None:
+                break
+            close_joined(tx, row_id, further.message_id)
+            stored, last = further, message.created_at
+        return stored
 
     def _judge(
         self, tx: Session, question: IncomingMessage, known: Conversation | None, book: Book
@@ -287,9 +318,8 @@ def _commit_generated(
     return commit_answer(tx, claim, bodies, decision="answer", answer_id=answer_id, shown=shown, now=now)
 
 
-def to_message(claim: Claim) -> IncomingMessage:
+def to_message(row: Received) -> IncomingMessage:
     """A stored row as the core sees it."""
-    row = claim.received
     return IncomingMessage(
         conversation=ConversationKey(row.platform, row.workspace, row.channel, row.thread),
         message_id=row.message_id,

@@ -11,18 +11,21 @@ from decimal import Decimal
 import structlog
 
 from bot.chat import ConversationKey, IncomingMessage, PlatformName
+from bot.delivery.answering import LONGEST_BURST
 from bot.delivery.courier import Courier
 from bot.delivery.scan import Scanner
 from bot.delivery.worker import Worker
 from storage.conversations import change_said, find_said
 from storage.database import Database, Session
 from storage.errors import StorageError
-from storage.inbox import Received, add_received, cancel_received, edit_received, wake_received
+from storage.inbox import Received, add_received, cancel_received, delay_earlier, edit_received, wake_received
 from storage.outbox import retract_answer
 from storage.scans import add_scan
 
 log = structlog.get_logger()
 
+LONGEST_BEGINNING = 80
+_ENDS = (".", "?", "!", "…", "。", "？", "！", "~", ")", "）", "```")
 THREAD_DAYS = 3
 """How long a thread is looked at after the last word to the bot in it."""
 CHANNEL_DAYS = 365
@@ -35,10 +38,14 @@ MOST_UNSTORED = 1000
 class Delivery:
     """The inbox's door, the scans, and the worker behind them."""
 
-    def __init__(self, database: Database, worker: Worker, *, scan_seconds: float) -> None:
+    def __init__(
+        self, database: Database, worker: Worker, *, scan_seconds: float, burst_seconds: float = 0.0
+    ) -> None:
+        """`burst_seconds`: what looks unfinished waits so long for what the person says next."""
         self._database = database
         self._worker = worker
         self._scan_seconds = scan_seconds
+        self._burst = timedelta(seconds=burst_seconds)
         self._scanner = Scanner(database, self._add)
         self._couriers: dict[PlatformName, Courier] = {}
         self._connections: Counter[PlatformName] = Counter()
@@ -160,9 +167,12 @@ class Delivery:
             for place in places_of(message):
                 private = message.private and place == message.conversation
                 self._watch(tx, place, private, just_before(message))
-        now = datetime.now(UTC)
-        rest_until = now + timedelta(seconds=rest_seconds) if rest_seconds else None
-        return add_received(tx, _received(message), now, rest_until=rest_until)
+        now, received = datetime.now(UTC), _received(message)
+        rest = timedelta(seconds=rest_seconds)
+        if self._burst and message.via not in ("command", "button"):
+            delay_earlier(tx, received, now + self._burst, at_most=LONGEST_BURST)
+            rest = self._burst if looks_unfinished(message.text) else rest
+        return add_received(tx, received, now, rest_until=now + rest if rest else None)
 
     def _is_due(self, place: ConversationKey) -> bool:
         """Whether a place is new here, or its time is to be prolonged."""
@@ -216,6 +226,11 @@ def places_of(message: IncomingMessage) -> list[ConversationKey]:
 
 def _days(place: ConversationKey) -> int:
     return THREAD_DAYS if place.thread else CHANNEL_DAYS
+
+
+def looks_unfinished(text: str) -> bool:
+    """Whether somebody may well go on: a few words without an end."""
+    return len(text) <= LONGEST_BEGINNING and not text.rstrip().endswith(_ENDS)
 
 
 def just_before(message: IncomingMessage) -> str:

@@ -141,7 +141,7 @@ class Worker:
 
     async def _see_through(self, claim: Claim) -> None:
         courier = self._couriers[claim.received.platform]
-        question = await courier.describe(to_message(claim))
+        question = await courier.describe(to_message(claim.received))
         if self._restored and await self._close_if_answered(claim, question, courier):
             return
         committed = None

@@ -10,7 +10,7 @@ from storage.tables.base import AddedAt, Base, Id, Platform, Prose, refers_to, w
 
 Via = Literal["mention", "reply", "dm", "thread", "command", "wake", "lively", "button"]
 Action = Literal["regenerate", "show"]
-Decision = Literal["answer", "ignore", "expired", "blocked", "over_quota", "dead"]
+Decision = Literal["answer", "joined", "ignore", "expired", "blocked", "over_quota", "dead"]
 InboxState = Literal["new", "claimed", "answered", "done", "dead", "cancelled"]
 PartOp = Literal["post", "edit", "delete"]
 PartState = Literal["pending", "sending", "sent", "failed"]

@@ -17,7 +17,7 @@ from tests.fakes.slack_server import FakeSlack
 @asynccontextmanager
 async def parley(engine: Engine, database: Database, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
     """Serves until the block ends; then everything is let go of, as at the end of `parley run`."""
-    chosen = Settings(_env_file=None, edit_seconds=0, seed=1, **settings)  # type: ignore[call-arg]
+    chosen = Settings(_env_file=None, edit_seconds=0, burst_seconds=0, seed=1, **settings)  # type: ignore[call-arg]
     core = await build_core(chosen, engine, database)
     late = LateEngine(_at_once(engine))
     serving = asyncio.create_task(run_platforms(build_platforms(chosen, core), core.delivery, late))

@@ -36,6 +36,7 @@ def environment(tmp_path: Path, tiny_chat_model: Path) -> dict[str, str]:
         "PARLEY_MAX_TOKENS": "12",
         "PARLEY_SEED": "1",
         "PARLEY_EDIT_SECONDS": "0",
+        "PARLEY_BURST_SECONDS": "0",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }

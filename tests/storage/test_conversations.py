@@ -17,6 +17,7 @@ from storage.conversations import (
     find_conversation,
     find_or_add_account,
     find_or_add_conversation,
+    find_referenced,
     list_history,
     record_message,
     record_turn,
@@ -397,3 +398,38 @@ async def test_the_number_of_a_deleted_message_is_never_given_again(database: Da
     assert first is not None
     assert second is not None
     assert second > first
+
+
+async def test_a_personal_history_is_what_one_said_and_what_was_answered_to_that(database: Database) -> None:
+    with database.transaction() as tx:
+        conversation = talk(tx)
+        mine = say(tx, conversation, "I am Ann", "m1")
+        answer(tx, conversation, mine, "Hi Ann.", "a1")
+        other = record_message(
+            tx,
+            conversation=conversation,
+            account_id=person(tx, "Bob", "2"),
+            external_id="m2",
+            text="I am Bob",
+            source="discord",
+            created_at=NOON,
+            reply_to=None,
+        )
+        answer(tx, conversation, other, "Hi Bob.", "a2")
+        question = say(tx, conversation, "who am I?", "m3")
+    history = await database.read(list_history, conversation, limit=10, question_id=question, personal=True)
+    assert [message.text for message in history] == ["I am Ann", "Hi Ann.", "who am I?"]
+
+
+async def test_what_a_reply_refers_to_is_found_by_the_id_of_a_message_or_of_a_part(
+    database: Database,
+) -> None:
+    with database.transaction() as tx:
+        conversation = talk(tx)
+        question = say(tx, conversation, "hello", "m1")
+        answer(tx, conversation, question, "Hi.", "a1", "a2")
+    for external_id, words in (("m1", "hello"), ("a1", "Hi."), ("a2", "Hi.")):
+        found = await database.read(find_referenced, conversation, external_id)
+        assert found is not None
+        assert found.text == words
+    assert await database.read(find_referenced, conversation, "unknown") is None

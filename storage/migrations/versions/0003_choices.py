@@ -69,11 +69,14 @@ def create_access_rules() -> None:
 
 def widen_inbox() -> None:
     ways = ("mention", "reply", "dm", "thread", "command", "wake", "lively", "button")
+    decisions = ("answer", "joined", "ignore", "expired", "blocked", "over_quota", "dead")
     with op.batch_alter_table(
         "inbox", naming_convention={"ck": "ck_%(table_name)s_%(constraint_name)s"}
     ) as inbox:
         inbox.drop_constraint("via", type_="check")
         inbox.create_check_constraint("via", sa.column("via").in_(ways))
+        inbox.drop_constraint("decision", type_="check")
+        inbox.create_check_constraint("decision", sa.column("decision").in_(decisions))
         inbox.add_column(filled("category", sa.String(), "''"))
         inbox.add_column(filled("author_roles", sa.JSON(), "'[]'"))
         inbox.add_column(filled("author_manages", sa.Boolean(), sa.false()))

@@ -57,6 +57,7 @@ def delivery_parts(
     *,
     answer_window: timedelta = timedelta(minutes=30),
     scan_seconds: float = 3600.0,
+    burst_seconds: float = 0.0,
     restored: bool = False,
 ) -> Parts:
     chosen, writings = books(database), Writings()
@@ -68,9 +69,11 @@ def delivery_parts(
         writings,
         edit_seconds=0,
         answer_window=answer_window,
+        burst_seconds=burst_seconds,
     )
     worker = Worker(database, answering, owner="me", lease_seconds=30, parallel=8, restored=restored)
-    return Parts(Delivery(database, worker, scan_seconds=scan_seconds), writings)
+    desk = Delivery(database, worker, scan_seconds=scan_seconds, burst_seconds=burst_seconds)
+    return Parts(desk, writings)
 
 
 @asynccontextmanager
