@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from storage import tables
@@ -94,11 +94,9 @@ def find_question(session: Session, inbox_id: int) -> int:
     return session.scalar(select(tables.Inbox.question_id).where(tables.Inbox.id == inbox_id)) or 0
 
 
-def find_last_answered(session: Session, conversation: Conversation) -> Answered | None:
-    """The row of the newest answer in a conversation."""
-    newest = _ANSWERED.where(
-        tables.Message.conversation_id == conversation.id, tables.Inbox.answer_id.is_not(None)
-    )
+def find_answered_by(session: Session, answer_id: int) -> Answered | None:
+    """The row that an answer was written for; None where there was none, as in a terminal."""
+    newest = _ANSWERED.where(tables.Inbox.answer_id == answer_id)
     return _answered(session.execute(newest.order_by(tables.Inbox.id.desc()).limit(1)).one_or_none())
 
 
@@ -137,20 +135,19 @@ def show_candidate(tx: Session, question_id: int, answer_id: int) -> None:
 
 
 def find_turn(
-    session: Session, *, answer_id: int | None = None, turn_id: int | None = None
+    session: Session, *, answer_id: int | None = None, conversation_id: int | None = None
 ) -> TurnFacts | None:
-    """The turn with this number, or the one that wrote an answer."""
+    """The turn that wrote an answer, or the newest one in a conversation that wrote any."""
     columns = [getattr(tables.Turn, name) for name in TurnFacts.__dataclass_fields__]
-    wanted = tables.Turn.answer_id == answer_id if turn_id is None else tables.Turn.id == turn_id
+    if answer_id is not None:
+        wanted = tables.Turn.answer_id == answer_id
+    else:
+        there = tables.Turn.conversation_id == conversation_id
+        wanted = and_(there, tables.Turn.answer_id.is_not(None))
     row = session.execute(
         select(*columns).where(wanted).order_by(tables.Turn.id.desc()).limit(1)
     ).one_or_none()
     return None if row is None else TurnFacts(*row)
-
-
-def find_turn_conversation(session: Session, turn_id: int) -> int | None:
-    """The id of the conversation that a turn belongs to."""
-    return session.scalar(select(tables.Turn.conversation_id).where(tables.Turn.id == turn_id))
 
 
 def list_unasked(

@@ -8,7 +8,7 @@ from bot.chat import CommandCall
 from bot.choices.book import Books
 from bot.commands.choices import spot_of
 from bot.writings import Writings
-from storage.answers import Answered, TurnFacts, find_answered, find_last_answered, find_turn
+from storage.answers import Answered, TurnFacts, find_answered, find_answered_by, find_turn
 from storage.conversations import find_conversation, reset_conversation, undo_reset
 from storage.database import Database, Session
 
@@ -61,22 +61,21 @@ class TalkCommands:
         return "Stopped." if stopped == 1 else f"Stopped: {stopped} answers."
 
     async def show_context(self, call: CommandCall) -> str:
-        found = await self._last(call)
-        return NOTHING_YET if found is None else describe_context(found[1])
+        _, turn = await self.database.read(_find_last, call)
+        return NOTHING_YET if turn is None else describe_context(turn)
 
     async def say_why(self, call: CommandCall) -> str:
-        found = await self._last(call)
-        return NOTHING_YET if found is None else describe_reason(*found)
+        answered, turn = await self.database.read(_find_last, call)
+        return NOTHING_YET if turn is None else describe_reason(answered, turn)
 
-    async def _last(self, call: CommandCall) -> tuple[Answered, TurnFacts | None] | None:
-        def find(session: Session) -> tuple[Answered, TurnFacts | None] | None:
-            conversation = find_conversation(session, **asdict(call.conversation))
-            last = None if conversation is None else find_last_answered(session, conversation)
-            if last is None or last.answer_id is None:
-                return None
-            return last, find_turn(session, answer_id=last.answer_id)
 
-        return await self.database.read(find)
+def _find_last(session: Session, call: CommandCall) -> tuple[Answered | None, TurnFacts | None]:
+    """The newest answer at the place of a command."""
+    conversation = find_conversation(session, **asdict(call.conversation))
+    turn = None if conversation is None else find_turn(session, conversation_id=conversation.id)
+    if turn is None or turn.answer_id is None:
+        return None, turn
+    return find_answered_by(session, turn.answer_id), turn
 
 
 def find_reason(session: Session, inbox_id: int) -> tuple[Answered, TurnFacts | None] | None:
@@ -88,9 +87,10 @@ def find_reason(session: Session, inbox_id: int) -> tuple[Answered, TurnFacts | 
     return answered, turn
 
 
-def describe_reason(answered: Answered, turn: TurnFacts | None) -> str:
+def describe_reason(answered: Answered | None, turn: TurnFacts | None) -> str:
     """Why there is an answer, and how it came to be."""
-    lines = [f"I answered because {answered.reason}." if answered.reason else "I answered."]
+    reason = answered.reason if answered is not None else None
+    lines = [f"I answered because {reason or 'you spoke to me'}."]
     if turn is None:
         return "\n".join([*lines, NO_MODEL])
     lines += [
