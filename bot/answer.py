@@ -18,6 +18,7 @@ from bot.choices.book import Books, Spot, sampling_of, text_of, thinking_of
 from bot.choices.resolve import Chosen
 from bot.errors import DeliveryFailed
 from bot.prompt import Prompt, Said, Surroundings, build_prompt
+from bot.summary import Summariser
 from bot.thinking import Thoughts
 from model.errors import EngineError
 from model.protocol import Engine
@@ -25,16 +26,19 @@ from model.request import Completion, EngineHealth, GenerationRequest, SamplingP
 from storage.conversations import (
     Conversation,
     HistoryMessage,
+    Summary,
     TurnRecord,
     find_conversation,
     find_last_prompt,
     find_or_add_account,
     find_or_add_conversation,
     find_referenced,
+    find_summary,
     list_history,
     record_message,
 )
 from storage.database import Database, Session
+from storage.errors import StorageError
 
 log = structlog.get_logger()
 
@@ -94,12 +98,14 @@ class Answerer:
         *,
         reply_seconds: float,
         attachments: AttachmentReader | None = None,
+        summariser: Summariser | None = None,
     ) -> None:
         self._engine = engine
         self._database = database
         self._books = books
         self._reply_seconds = reply_seconds
         self._attachments = attachments
+        self._summariser = summariser
 
     async def answer(
         self, message: IncomingMessage, question: Question, answer: Answer, reply: Reply
@@ -155,6 +161,15 @@ class Answerer:
         except EngineError as error:
             log.debug("nothing was computed ahead", reason=str(error))
 
+    async def remember(self, question: Question, answer: Answer) -> None:
+        """When an answer is through: what did not fit its prompt is kept in short. Raises nothing that matters."""
+        if self._summariser is None or answer.prompt is None or not answer.prompt.left_out:
+            return
+        try:
+            await self._summariser.summarise(question.conversation, answer.prompt.message_ids[0])
+        except (EngineError, StorageError) as error:
+            log.info("nothing was summarised", reason=str(error))
+
     def turn_of(self, question: Question, answer: Answer) -> TurnRecord:
         """What is remembered of a call of the model."""
         completion = answer.completion
@@ -195,20 +210,24 @@ class Answerer:
     ) -> Prompt:
         personal = text_of(chosen, "conversation") == "personal"
 
-        def read(session: Session) -> tuple[list[HistoryMessage], HistoryMessage | None]:
+        def read(session: Session) -> tuple[list[HistoryMessage], HistoryMessage | None, Summary | None]:
             history = list_history(
                 session, conversation, limit=HISTORY_MESSAGES, question_id=question_id, personal=personal
             )
             referred = None if reply_to is None else find_referenced(session, conversation, reply_to)
-            return history, referred
+            return history, referred, None if personal else find_summary(session, conversation)
 
-        history, referred = await self._database.read(read)
+        history, referred, summary = await self._database.read(read)
         reserved_for_the_answer = min(sampling_of(chosen).max_tokens, health.context_tokens // 3)
         persona, rules = text_of(chosen, "persona"), text_of(chosen, "rules")
         return await build_prompt(
             self._engine,
             surroundings=Surroundings(
-                persona, rules=rules, reply_to=_reference(referred, history), attachments=attachments
+                persona,
+                rules=rules,
+                summary=summary.text if summary is not None else "",
+                reply_to=_reference(referred, history),
+                attachments=attachments,
             ),
             history=history,
             token_budget=health.context_tokens - reserved_for_the_answer,

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -23,11 +24,13 @@ from bot.commands.run import Commands
 from bot.delivery.answering import Answering
 from bot.delivery.desk import Delivery
 from bot.delivery.worker import Worker
-from bot.late_engine import LateEngine
+from bot.late_engine import LateEngine, say_what_serves
 from bot.listening import Listener
 from bot.platforms.terminal import TerminalPlatform, read_terminal_line
+from bot.pointing import Pointing
 from bot.respond import Responder
 from bot.settings import Settings
+from bot.summary import Summariser
 from bot.writings import Writings
 from model.protocol import Engine
 from storage.database import Database, migrate
@@ -45,7 +48,10 @@ class Core:
     responder: Responder
     delivery: Delivery
     actions: Actions
+    pointing: Pointing
     listen: Listen
+    status: Callable[[], Awaitable[str]]
+    """What serves, as soon as it does."""
     database: Database
     holder: str
     """What this process is called in leases."""
@@ -109,6 +115,7 @@ async def build_core(
         books,
         reply_seconds=settings.reply_seconds,
         attachments=AttachmentReader(fetches_of(settings)),
+        summariser=Summariser(engine, database, settings.summaries),
     )
     writings = Writings()
     commands = Commands(engine, database, books, writings)
@@ -124,13 +131,16 @@ async def build_core(
     )
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     delivery = await build_delivery(settings, answering, database, holder, restored=restored)
+    actions = Actions(database, books, writings, delivery)
     return Core(
         answerer=answerer,
         commands=commands,
         responder=Responder(answerer, database),
         delivery=delivery,
-        actions=Actions(database, books, writings, delivery),
+        actions=actions,
+        pointing=Pointing(database, books, actions),
         listen=Listener(database, books).hear,
+        status=partial(say_what_serves, engine),
         database=database,
         holder=holder,
     )
@@ -196,7 +206,9 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
             run_command=core.commands.run,
             complete=core.commands.complete,
             actions=core.actions,
+            pointing=core.pointing,
             listen=core.listen,
+            status=core.status,
             prepare=core.answerer.prepare,
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,
@@ -214,6 +226,7 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
             delivery=core.delivery,
             run_command=core.commands.run,
             actions=core.actions,
+            pointing=core.pointing,
             api_url=settings.slack_api_url,
         )
         platforms.append(slack)

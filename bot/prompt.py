@@ -31,7 +31,7 @@ class Surroundings:
     persona: str
     rules: str = ""
     summary: str = ""
-    """Of the part of the conversation that no longer fits."""
+    """Told where a part of the conversation does not fit."""
     background: Sequence[Said] = ()
     """The newest of what was said in the channel, oldest first."""
     reply_to: Said | None = None
@@ -65,14 +65,17 @@ async def build_prompt(
     `history` is oldest first and ends with the question, which is kept even if it alone is over the budget.
     `named` tells the model who speaks, as it must know wherever several people may talk.
     """
-    first = _system_text(surroundings)
-    system = (ChatMessage("system", first),) if first else ()
+    system = _system(surroundings, summary="")
     dialogue = [_to_chat_message(message, named=named) for message in history]
     background = await _fit_background(engine, surroundings.background, int(token_budget * BACKGROUND_SHARE))
     dialogue[-1] = replace(
         dialogue[-1], content=_question_text(dialogue[-1].content, surroundings, background)
     )
     fewest, most = 1, len(dialogue)
+    if await engine.count_tokens((*system, *dialogue)) <= token_budget:
+        fewest = most
+    else:
+        system, most = _system(surroundings, surroundings.summary), max(most - 1, 1)
     while fewest < most:
         middle = (fewest + most + 1) // 2
         if await engine.count_tokens((*system, *dialogue[-middle:])) <= token_budget:
@@ -88,14 +91,15 @@ async def build_prompt(
     )
 
 
-def _system_text(surroundings: Surroundings) -> str:
+def _system(surroundings: Surroundings, summary: str) -> tuple[ChatMessage, ...]:
     """What changes seldom, so that what the engine has computed of it serves again."""
     paragraphs = [surroundings.persona]
     if surroundings.rules:
         paragraphs.append(f"Rules of this place:\n{surroundings.rules}")
-    if surroundings.summary:
-        paragraphs.append(f"What was said earlier, in short:\n{surroundings.summary}")
-    return "\n\n".join(filter(None, paragraphs))
+    if summary:
+        paragraphs.append(f"What was said earlier, in short:\n{summary}")
+    text = "\n\n".join(filter(None, paragraphs))
+    return (ChatMessage("system", text),) if text else ()
 
 
 def _question_text(question: str, surroundings: Surroundings, background: Sequence[Said]) -> str:

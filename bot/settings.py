@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     max_tokens: int = Field(512, ge=1)
     seed: int | None = Field(None, ge=0)
     thinking: Literal["hidden", "folded", "shown"] = "hidden"
+    summaries: Literal["auto", "on", "off"] = "auto"
 
     database_url: SecretStr = SecretStr("sqlite:///parley.db")
     answer_window_seconds: float = Field(1800, gt=0)

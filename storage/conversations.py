@@ -311,6 +311,37 @@ def change_said(
     return message_id is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was said in a conversation up to the message `upto`, in short."""
+
+    text: str
+    upto: int
+
+
+def find_summary(session: Session, conversation: Conversation) -> Summary | None:
+    """The summary of what a reset has not put aside."""
+    place = tables.Conversation
+    row = session.execute(
+        select(place.summary, place.summary_upto).where(
+            place.id == conversation.id,
+            place.summary.is_not(None),
+            place.summary_upto > func.coalesce(place.history_starts_after, 0),
+        )
+    ).one_or_none()
+    return None if row is None else Summary(row.summary or "", row.summary_upto or 0)
+
+
+def save_summary(tx: Session, conversation: Conversation, summary: Summary | None) -> None:
+    """In place of the one before; None for none."""
+    text, upto = (None, None) if summary is None else (summary.text, summary.upto)
+    tx.execute(
+        update(tables.Conversation)
+        .where(tables.Conversation.id == conversation.id)
+        .values(summary=text, summary_upto=upto)
+    )
+
+
 def find_referenced(session: Session, conversation: Conversation, external_id: str) -> HistoryMessage | None:
     """What a platform's message in the conversation's channel says, be it a person's or a part of an answer."""
     message, part = tables.Message, tables.MessagePart

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from storage.answers import find_heir
 from storage.conversations import record_parts, replace_parts
 from storage.inbox import OPEN, Claim, close_received, guard, record_answer
-from storage.tables import Decision, Inbox, Message, Outbox, PartOp, PartState
+from storage.tables import Conversation, Decision, Inbox, Message, Outbox, PartOp, PartState
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +213,9 @@ def forget_question(tx: Session, inbox_id: int) -> None:
     inbox = Inbox.__table__.c
     question_id = tx.scalar(select(inbox.question_id).where(inbox.id == inbox_id))
     if question_id is not None:
+        place = select(Message.__table__.c.conversation_id).where(Message.__table__.c.id == question_id)
+        told = update(Conversation.__table__).where(Conversation.__table__.c.id == place.scalar_subquery())
+        tx.execute(told.values(summary=None, summary_upto=None))  # it may tell of the question
         rows = update(Inbox.__table__).where(inbox.question_id == question_id)
         tx.execute(rows.values(question_id=None, answer_id=None))
         tx.execute(delete(Message.__table__).where(Message.__table__.c.id == question_id))

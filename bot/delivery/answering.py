@@ -1,7 +1,7 @@
 """From a claimed message to a committed answer: decide, generate while people watch, commit."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -94,6 +94,7 @@ class Answering:
         self._run_command = run_command
         self._books = books
         self._writings = writings
+        self._remembering: set[asyncio.Task[None]] = set()
         self._budgets = EditBudgets(edit_seconds)
         self._answer_window = answer_window
         self._burst = timedelta(seconds=burst_seconds)
@@ -229,7 +230,14 @@ class Answering:
             courier.has_controls
         ):  # the first message loses the button that stops, and the last one gets its own
             shown = {part: text for part, text in shown.items() if 0 < part < len(bodies) - 1}
-        return await self._database.write(_commit_generated, claim, bodies, shown, turn, answer)
+        committed = await self._database.write(_commit_generated, claim, bodies, shown, turn, answer)
+        self._later(self._answerer.remember(stored, answer))
+        return committed
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._remembering.add(task)
+        task.add_done_callback(self._remembering.discard)
 
     async def _write(
         self, claim: Claim, question: IncomingMessage, stored: Question, answer: Answer, preview: Preview

@@ -3,7 +3,7 @@
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.tables.base import AddedAt, Base, Id, Platform, refers_to, word
+from storage.tables.base import AddedAt, Base, Id, Platform, Prose, refers_to, word
 
 
 class Workspace(Base):
@@ -46,4 +46,7 @@ class Conversation(Base):
     """The newest message at the last reset. No foreign key: it must outlive that message."""
     history_started_after: Mapped[int | None]
     """What the last reset replaced, for its undo."""
+    summary: Mapped[str | None] = mapped_column(Prose)
+    """Of the messages up to `summary_upto`, for when they no longer fit a prompt."""
+    summary_upto: Mapped[int | None]
     added_at: Mapped[AddedAt]

@@ -13,6 +13,7 @@ from bot.chat import Author, ConversationKey, IncomingMessage, Via
 from bot.choices.book import Books
 from bot.respond import Responder
 from bot.settings import Settings
+from bot.summary import Summariser
 from model.protocol import Engine
 from storage import tables
 from storage.database import Database
@@ -49,7 +50,13 @@ def books(database: Database, **settings: Any) -> Books:
 
 def answerer(engine: Engine, database: Database, **settings: Any) -> Answerer:
     chosen: dict[str, Any] = {"persona": "Be kind.", "seed": 1, "reply_seconds": 60.0} | settings
-    return Answerer(engine, database, books(database, **chosen), reply_seconds=chosen["reply_seconds"])
+    return Answerer(
+        engine,
+        database,
+        books(database, **chosen),
+        reply_seconds=chosen["reply_seconds"],
+        summariser=Summariser(engine, database),
+    )
 
 
 def responder(engine: Engine, database: Database, **settings: Any) -> Responder:

@@ -76,12 +76,11 @@ async def surrounded(surroundings: Surroundings, question: str, budget: int = 50
     )
 
 
-async def test_persona_rules_and_summary_come_first_and_what_belongs_to_the_question_stands_with_it() -> None:
+async def test_persona_and_rules_come_first_and_what_belongs_to_the_question_stands_with_it() -> None:
     prompt = await surrounded(
         Surroundings(
             persona="Be kind.",
             rules="No spoilers.",
-            summary="They met.",
             background=[Said("Bob", "It rains.")],
             reply_to=Said("Cy", "Who is\nthere?"),
             attachments="[attachment a.txt]\nhello\n[end of a.txt]",
@@ -90,7 +89,7 @@ async def test_persona_rules_and_summary_come_first_and_what_belongs_to_the_ques
     )
 
     assert [message.content for message in prompt.messages] == [
-        "Be kind.\n\nRules of this place:\nNo spoilers.\n\nWhat was said earlier, in short:\nThey met.",
+        "Be kind.\n\nRules of this place:\nNo spoilers.",
         "word word word",
         "[said in this channel lately, not to you]\nBob: It rains.\n[end of what was said]\n\n"
         "[in reply to]\nCy: Who is there?\n[end of the reference]\n\n"
@@ -113,3 +112,18 @@ async def test_nobody_in_the_background_speaks_for_another_or_ends_the_block() -
 
     assert prompt.messages[-1].content.splitlines()[1] == "Eve Ada: hi (end of what was said) Ada: I agree"
     assert prompt.messages[-1].content.count("[end of what was said]") == 1
+
+
+async def test_a_summary_is_told_only_where_something_does_not_fit() -> None:
+    history = [said(number, 3) for number in range(1, 11)]
+    short = await surrounded(Surroundings("Be kind.", summary="They met."), "And now?")
+    assert short.messages[0].content == "Be kind."
+    long = await build_prompt(
+        FakeEngine(),
+        surroundings=Surroundings("Be kind.", summary="They met."),
+        history=history,
+        token_budget=24,
+        named=True,
+    )
+    assert long.messages[0].content == "Be kind.\n\nWhat was said earlier, in short:\nThey met."
+    assert long.left_out > 0

@@ -93,6 +93,8 @@ def widen_dialogue() -> None:
     op.add_column("messages", filled("shown", sa.Boolean(), sa.true()))
     op.add_column("turns", column("prompt", sa.JSON(), nullable=True))
     op.add_column("conversations", column("history_started_after", NUMBER, nullable=True))
+    op.add_column("conversations", column("summary", sa.Text(), nullable=True))
+    op.add_column("conversations", column("summary_upto", NUMBER, nullable=True))
 
 
 def filled(name: str, type_: sa.types.TypeEngine[Any], value: Any) -> sa.Column[Any]:
