@@ -44,3 +44,8 @@ class LateEngine:
         except Exception:  # told where it was waited for
             return
         await engine.close()
+
+
+async def say_what_serves(engine: Engine) -> str:
+    """Once it is loaded."""
+    return f"model {(await engine.health()).model}"

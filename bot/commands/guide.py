@@ -9,7 +9,9 @@ HOW_TO_TALK: dict[PlatformName, str] = {
     "terminal": "Type a message and press Enter. Ctrl-C stops an answer.",
 }
 _HOW_TO_TYPE: dict[PlatformName, str] = {
-    "discord": "`!reset` after a mention, or in a message to me alone, does the same as /reset.",
+    "discord": "/thread [message] [name] - go on in a thread of its own\n"
+    "The menu of a message (Apps) explains, translates, summarises, asks again and reports.\n"
+    "`!reset` after a mention, or in a message to me alone, does the same as /reset.",
     "slack": "In threads, where Slack has no slash commands: `@Parley !reset`.",
     "terminal": "/quit - leave",
 }

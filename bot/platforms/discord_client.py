@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -13,7 +13,7 @@ import structlog
 import yarl
 
 from bot.actions import Actions
-from bot.chat import Complete, IncomingMessage, Listen, PlatformName, Prepare, RunCommand
+from bot.chat import Complete, ConversationKey, IncomingMessage, Listen, PlatformName, Prepare, RunCommand
 from bot.delivery.desk import Delivery
 from bot.delivery.ownership import sole_owner
 from bot.errors import PlatformRefused
@@ -28,7 +28,12 @@ from bot.platforms.discord_incoming import (
     read_typing,
 )
 from bot.platforms.discord_limits import Limiter
+from bot.platforms.discord_menus import add_menus, take_report
+from bot.platforms.discord_notices import Notices
 from bot.platforms.discord_presses import press
+from bot.platforms.discord_reactions import take_reaction
+from bot.platforms.discord_threads import add_thread
+from bot.pointing import Pointing
 from storage.database import Database
 from storage.errors import StorageError
 from storage.leases import count_identifies, record_identify
@@ -48,6 +53,13 @@ INTENT_REFUSED = (
     "or set PARLEY_DISCORD_MESSAGE_CONTENT=false."
 )
 AUTHENTICATION_FAILED = 4004
+LOADING = "loading the model"
+SECONDS_TO_LOAD = 0.5
+"""A model that serves says so earlier, and nothing is shown of loading."""
+LONGEST_ACTIVITY = 128
+
+Status = Callable[[], Awaitable[str]]
+"""What serves; it waits until something does."""
 
 
 class DiscordPlatform:
@@ -69,7 +81,9 @@ class DiscordPlatform:
         run_command: RunCommand,
         complete: Complete,
         actions: Actions,
+        pointing: Pointing,
         listen: Listen,
+        status: Status,
         prepare: Prepare,
         api_url: str,
         gateway_url: str,
@@ -85,7 +99,9 @@ class DiscordPlatform:
         self._run_command = run_command
         self._complete = complete
         self._actions = actions
+        self._pointing = pointing
         self._listen = listen
+        self._status = status
         self._prepare = prepare
         self._addresses = (api_url, gateway_url, cdn_url)
         self._message_content = message_content
@@ -134,7 +150,9 @@ class DiscordPlatform:
             run_command=self._run_command,
             complete=self._complete,
             actions=self._actions,
+            pointing=self._pointing,
             listen=self._listen,
+            status=self._status,
             prepare=self._prepare,
             message_content=self._message_content,
             commands_guild=self._commands_guild,
@@ -169,7 +187,9 @@ class Client(discord.Client):
         run_command: RunCommand,
         complete: Complete,
         actions: Actions,
+        pointing: Pointing,
         listen: Listen,
+        status: Status,
         prepare: Prepare,
         message_content: bool,
         commands_guild: int | None,
@@ -177,8 +197,10 @@ class Client(discord.Client):
         intents = discord.Intents(
             guilds=True,
             guild_messages=True,
+            guild_reactions=True,
             guild_typing=True,
             dm_messages=True,
+            dm_reactions=True,
             dm_typing=True,
             message_content=message_content,
         )
@@ -193,13 +215,20 @@ class Client(discord.Client):
         self._delivery = delivery
         self._database = database
         self._prepare = prepare
-        self._courier = DiscordCourier(self, reads_threads=message_content, limiter=limiter)
+        self._notices = Notices(self, database)
+        self._courier = DiscordCourier(
+            self, reads_threads=message_content, limiter=limiter, not_allowed=self._note_not_allowed
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._tree = CommandTree(self)
         self._actions = actions
+        self._pointing = pointing
         self._listen = listen
+        self._status = status
         self._commands_guild = commands_guild
         add_commands(self._tree, delivery=delivery, run_command=run_command, complete=complete)
+        add_menus(self._tree, delivery=delivery, pointing=pointing, message_content=message_content)
+        add_thread(self._tree, delivery=delivery, pointing=pointing, message_content=message_content)
 
     async def setup_hook(self) -> None:
         try:
@@ -234,6 +263,7 @@ class Client(discord.Client):
     async def on_ready(self) -> None:
         """A new session, so events may have been missed. They are read, and answered before newer ones."""
         self._begin(self._catch_up())
+        self._begin(self._show_what_serves())
 
     async def on_resumed(self) -> None:
         self._begin(self._delivery.connected(self._courier))
@@ -244,6 +274,30 @@ class Client(discord.Client):
         except StorageError as error:
             log.error("the channels to look at could not be stored", reason=str(error))
         await self._delivery.connected(self._courier)
+
+    async def _show_what_serves(self) -> None:
+        """And that it is still being loaded, where one has to wait for it."""
+        asking = asyncio.ensure_future(self._status())
+        try:
+            if not (await asyncio.wait({asking}, timeout=SECONDS_TO_LOAD))[0]:
+                await self._show(LOADING)
+            await self._show(await asking)
+        except Exception as error:  # whoever waits for the model tells what is wrong with it
+            log.info("what serves could not be shown", reason=str(error))
+        finally:
+            asking.cancel()
+
+    async def _show(self, activity: str) -> None:
+        await self.change_presence(activity=discord.CustomActivity(name=activity[:LONGEST_ACTIVITY]))
+
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        await self._notices.welcome(guild)
+
+    async def on_guild_available(self, guild: discord.Guild) -> None:
+        await self._notices.welcome_if_new(guild)
+
+    def _note_not_allowed(self, place: ConversationKey) -> None:
+        self._begin(self._notices.tell_missing(place))
 
     async def on_message(self, message: discord.Message) -> None:
         assert self.user is not None
@@ -277,6 +331,10 @@ class Client(discord.Client):
     async def on_interaction(self, interaction: discord.Interaction) -> None:
         """The slash commands are discord.py's own business."""
         await press(interaction, self._actions)
+        await take_report(interaction, self._pointing)
+
+    async def on_raw_reaction_add(self, event: discord.RawReactionActionEvent) -> None:
+        await take_reaction(event, self, self._pointing)
 
     async def on_raw_typing(self, event: discord.RawTypingEvent) -> None:
         assert self.user is not None

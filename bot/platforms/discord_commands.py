@@ -24,7 +24,7 @@ LONGEST_CHOICE = 100
 SECONDS_TO_ACKNOWLEDGE = 3.0
 TOO_LATE = 10062
 SORRY = "Something went wrong on my side. The log has the details."
-_CHINESE_LOCALES = (discord.Locale.chinese, discord.Locale.taiwan_chinese)
+CHINESE_LOCALES = (discord.Locale.chinese, discord.Locale.taiwan_chinese)
 
 Callback = Callable[..., Coroutine[Any, Any, None]]
 Offer = Callable[[discord.Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]
@@ -36,7 +36,7 @@ class Chinese(app_commands.Translator):
     async def translate(
         self, string: app_commands.locale_str, locale: discord.Locale, context: object
     ) -> str | None:
-        return string.extras.get("zh") if locale in _CHINESE_LOCALES else None
+        return string.extras.get("zh") if locale in CHINESE_LOCALES else None
 
 
 class CommandTree(app_commands.CommandTree[discord.Client]):
@@ -129,7 +129,7 @@ def add_commands(
 async def show_privately(interaction: discord.Interaction, text: str) -> None:
     """Answer a deferred interaction between the two."""
     first, *others = split_text(text, MESSAGE_LIMIT)
-    with judging(_name(interaction)):
+    with judging(place_name(interaction)):
         await interaction.edit_original_response(content=first)
         for part in others:
             await interaction.followup.send(part, ephemeral=True, suppress_embeds=True)
@@ -137,8 +137,8 @@ async def show_privately(interaction: discord.Interaction, text: str) -> None:
 
 def _build_group(group: Group) -> app_commands.Group:
     return app_commands.Group(
-        name=_words(group.name, CHINESE[group.name]),
-        description=_words(group.about, group.about_zh),
+        name=words(group.name, CHINESE[group.name]),
+        description=words(group.about, group.about_zh),
         default_permissions=discord.Permissions(manage_guild=True) if group.for_managers else None,
     )
 
@@ -151,11 +151,11 @@ def _build(command: Command, does: Callback) -> app_commands.Command[Any, ..., N
 
     first = Parameter("interaction", Parameter.POSITIONAL_OR_KEYWORD, annotation=discord.Interaction)
     callback.__signature__ = Signature([first, *map(_parameter, command.options)])  # type: ignore[attr-defined]
-    about = {option.name: _words(option.about, option.about_zh) for option in command.options}
+    about = {option.name: words(option.about, option.about_zh) for option in command.options}
     word = command.name.split()[-1]
     return app_commands.Command(
-        name=_words(word, CHINESE[word]),
-        description=_words(command.about, command.about_zh),
+        name=words(word, CHINESE[word]),
+        description=words(command.about, command.about_zh),
         callback=app_commands.describe(**about)(callback) if about else callback,
     )
 
@@ -171,11 +171,11 @@ def _parameter(option: Option) -> Parameter:
     return Parameter(option.name, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation | None, default=None)
 
 
-def _words(english: str, chinese: str) -> app_commands.locale_str:
+def words(english: str, chinese: str) -> app_commands.locale_str:
     return app_commands.locale_str(english, zh=chinese)
 
 
-def _name(interaction: discord.Interaction) -> str:
+def place_name(interaction: discord.Interaction) -> str:
     if interaction.guild_id is None:
         return "a direct message"
     name = getattr(interaction.channel, "name", None)

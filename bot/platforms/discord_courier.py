@@ -19,6 +19,7 @@ from bot.platforms.discord_errors import (
     TOKEN_GONE,
     UNKNOWN_CHANNEL,
     UNKNOWN_MESSAGE,
+    NotAllowed,
     judging,
     judging_post,
 )
@@ -58,12 +59,15 @@ class DiscordCourier:
         *,
         reads_threads: bool,
         limiter: Limiter,
+        not_allowed: Callable[[ConversationKey], None] = lambda place: None,
         settle_seconds: float = SETTLE,
         call_seconds: float = LONGEST_CALL,
     ) -> None:
+        """`not_allowed` hears where an answer was refused because permissions are missing."""
         self._client = client
         self._reads_threads = reads_threads
         self._limiter = limiter
+        self._not_allowed = not_allowed
         self._settle = settle_seconds
         self._call_seconds = call_seconds
         self._granted = 0
@@ -78,7 +82,11 @@ class DiscordCourier:
 
     async def post(self, post: Post) -> str:
         await self._limiter.turn()
-        return await self._respond(post) or await self._post_in_channel(post, judging_post)
+        try:
+            return await self._respond(post) or await self._post_in_channel(post, judging_post)
+        except NotAllowed:
+            self._not_allowed(post.question.conversation)
+            raise
 
     async def find(self, post: Post) -> str | None:
         """A response is filled once more, and a nonce is sent once more while Discord knows it; else we read.

@@ -17,9 +17,14 @@ GARBLED = (AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 UNKNOWN_CHANNEL, UNKNOWN_MESSAGE = 10003, 10008
 TOKEN_GONE = (10015, 10062, 50027)
 NOT_ALLOWED = (50001, 50013, 160002)
+THREAD_EXISTS = 160004
 LIMITED, TIMED_OUT = 429, 408
 LIBRARY_PAUSE = 0.9
 """discord.py repeats a request after a server's error, a second later at the earliest."""
+
+
+class NotAllowed(Refused):
+    """The bot lacks permissions there."""
 
 
 @contextmanager
@@ -67,6 +72,8 @@ def _judged(error: discord.HTTPException, place: str) -> DeliveryFailed:
     sentence = _sentence(error, place)
     if error.status == LIMITED:
         return NotApplied(sentence, seconds_to_wait(error.response))
+    if error.code in NOT_ALLOWED:
+        return NotAllowed(sentence)
     if 400 <= error.status < 500 and error.status != TIMED_OUT:
         return Refused(sentence)
     return InDoubt(sentence)

@@ -22,7 +22,7 @@ async def find_own(channel: discord.abc.Messageable, bot: discord.abc.Snowflake,
     """The id of the message that `post` became. Its text may be another by now: a preview, or a final edit."""
     after = discord.Object(int(post.previous or post.question.message_id))
     async for message in channel.history(after=after, limit=None, oldest_first=True):
-        if message.author.id != bot.id or message.flags.loading:
+        if message.author.id != bot.id or message.flags.loading or message.flags.silent:  # or a notice
             continue
         if post.nonce == message.nonce or _is_it(message, post):
             return str(message.id)

@@ -11,6 +11,7 @@ from bot.commands.parse import check_options
 from bot.commands.table import BY_NAME
 
 _SPOKEN = (discord.MessageType.default, discord.MessageType.reply)
+_COMMANDED = (discord.MessageType.chat_input_command, discord.MessageType.context_menu_command)
 _LEADING_MENTION = re.compile(r"\s*<@[!&]?\d{15,20}>")
 _MARKUP = re.compile(r"<(?P<kind>@!?|@&|#)(?P<id>\d{15,20})>|<a?(?P<emoji>:\w+:)\d{15,20}>")
 
@@ -81,6 +82,29 @@ def read_chat_command(interaction: discord.Interaction, text: str) -> IncomingMe
         token=interaction.token,
         category=_category(interaction.channel),
     )
+
+
+def read_menu_question(
+    interaction: discord.Interaction,
+    message: discord.Message,
+    request: str,
+    lines: Sequence[str] | None = None,
+) -> IncomingMessage | None:
+    """What is asked about a message, which is quoted with its files, or about these lines; None without either."""
+    quoted = lines or _readable(message.content, interaction.guild, message.mentions).split("\n")
+    files = () if lines else tuple(_attachment(file) for file in message.attachments)
+    if not files and not any(line.strip() for line in quoted):
+        return None
+    text = "\n".join([request, *(f"> {line}" for line in quoted)])
+    return replace(read_chat_command(interaction, ""), text=text, attachments=files)
+
+
+def read_line(message: discord.Message) -> str:
+    """Who said what, in one line; empty where nothing was said."""
+    if message.type not in (*_SPOKEN, *_COMMANDED) or not message.content.strip():
+        return ""
+    text = _readable(message.content, message.guild, message.mentions)
+    return " ".join(f"{message.author.display_name}: {text}".split())
 
 
 def read_command(

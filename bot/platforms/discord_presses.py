@@ -23,7 +23,7 @@ async def press(interaction: discord.Interaction, actions: Actions) -> None:
     pressed = read_button(str(data.get("custom_id", "")))
     if pressed is None:
         return
-    presser = _presser(interaction)
+    presser = presser_of(interaction)
     if pressed.name == "down":
         await actions.rate(pressed, presser, "down")
         await interaction.response.send_modal(_ask_for_reason(pressed))
@@ -38,7 +38,7 @@ async def press(interaction: discord.Interaction, actions: Actions) -> None:
         await interaction.followup.send(said, ephemeral=True)
 
 
-def _presser(interaction: discord.Interaction) -> Presser:
+def presser_of(interaction: discord.Interaction) -> Presser:
     return Presser(
         conversation=conversation_at(interaction.guild, interaction.channel),
         author=author_of(interaction.user),
@@ -69,12 +69,12 @@ async def _take_reason(interaction: discord.Interaction, actions: Actions, ident
     await interaction.response.defer(ephemeral=True, thinking=True)
     pressed = Pressed("down", int(inbox_id))
     said = await actions.rate(
-        pressed, _presser(interaction), "down", _typed(dict(interaction.data or {})) or None
+        pressed, presser_of(interaction), "down", typed(dict(interaction.data or {})) or None
     )
     await show_privately(interaction, said)
 
 
-def _typed(data: Mapping[str, Any]) -> str:
+def typed(data: Mapping[str, Any]) -> str:
     """The one text of a form."""
     for row in data.get("components", []):
         for item in (*row.get("components", []), row.get("component") or {}):

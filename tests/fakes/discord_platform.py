@@ -13,6 +13,7 @@ from bot.chat import CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.delivery.desk import Delivery
 from bot.listening import Listener
 from bot.platforms.discord_client import Client, DiscordPlatform
+from bot.pointing import Pointing
 from storage.database import Database
 from tests.bot.platforms.talker import Talker
 from tests.fakes.discord_server import FakeDiscord
@@ -46,6 +47,9 @@ class FakeCore(Talker):
     async def complete(self, call: CommandCall, option: str, typed: str) -> list[str]:
         return [f"{call.name} {option} {typed}"]
 
+    async def status(self) -> str:
+        return "model fake"
+
     async def prepare(self, key: ConversationKey) -> None:
         self.prepared.put_nowait(key)
 
@@ -70,6 +74,7 @@ def build_platform(
     message_content: bool = False,
 ) -> DiscordPlatform:
     delivery = delivery or core.open_delivery()
+    actions = Actions(core.database, core.books, core.writings, delivery)
     return DiscordPlatform(
         token=discord.token if token is None else token,
         delivery=delivery,
@@ -78,8 +83,10 @@ def build_platform(
         lease_seconds=30,
         run_command=core.run_command,
         complete=core.complete,
-        actions=Actions(core.database, core.books, core.writings, delivery),
+        actions=actions,
+        pointing=Pointing(core.database, core.books, actions),
         listen=Listener(core.database, core.books).hear,
+        status=core.status,
         prepare=core.prepare,
         api_url=discord.api_url,
         gateway_url=discord.gateway_url,

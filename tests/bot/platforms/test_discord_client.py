@@ -471,7 +471,8 @@ async def test_only_the_intents_that_are_needed_are_asked_for(discord: FakeDisco
     async with serving(discord, core):
         [identify] = discord.gateway.identifies
     guilds, messages, typing = 1 << 0, 1 << 9 | 1 << 12, 1 << 11 | 1 << 14
-    assert identify["intents"] == guilds | messages | typing
+    reactions = 1 << 10 | 1 << 13
+    assert identify["intents"] == guilds | messages | reactions | typing
 
 
 @pytest.mark.usefixtures("free_logins")

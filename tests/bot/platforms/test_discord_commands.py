@@ -14,6 +14,7 @@ from storage.database import Database
 from storage.errors import DiskFull
 from storage.inbox import add_received
 from tests.bot.delivery.post_office import all_closed, inbox
+from tests.fakes.discord_command_rules import CHAT_INPUT, MESSAGE
 from tests.fakes.discord_platform import FakeCore, Say, serving
 from tests.fakes.discord_server import FakeDiscord
 from tests.fakes.discord_state import EPHEMERAL, SUPPRESS_EMBEDS, Channel, User
@@ -47,11 +48,15 @@ async def test_the_commands_are_registered_for_workspaces_and_direct_messages(
 ) -> None:
     async with serving(discord, core):
         pass
-    names = {command["name"] for command in discord.commands}
-    assert names == {command.name.split()[0] for command in COMMANDS}
+    menus = {command["name"] for command in discord.commands if command["type"] == MESSAGE}
+    names = {command["name"] for command in discord.commands if command["type"] == CHAT_INPUT}
+    assert menus == {"Explain", "Translate", "Summarise from here", "Ask again", "Report"}
+    assert names == {command.name.split()[0] for command in COMMANDS} | {"thread"}
     in_workspaces, in_direct_messages = 0, 1
     for command in discord.commands:
-        assert command["contexts"] == [in_workspaces, in_direct_messages]
+        only_in_workspaces = command["name"] == "thread"
+        wanted = [in_workspaces] if only_in_workspaces else [in_workspaces, in_direct_messages]
+        assert command["contexts"] == wanted
         assert command["integration_types"] == [0]
     [message] = next(command for command in discord.commands if command["name"] == "chat")["options"]
     assert (message["name"], message["required"], message["max_length"]) == ("message", True, 6000)
