@@ -78,6 +78,14 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def manifest() -> None:
+    """Print the manifest from which a Slack app is made."""
+    from bot.platforms.slack_manifest import write_manifest  # its library takes half a second to import
+
+    print(write_manifest(), end="")
+
+
 app.command()(pretrain)
 
 

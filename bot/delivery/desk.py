@@ -78,9 +78,14 @@ class Delivery:
         )
         self._worker.something_new.set()
 
-    async def edited(self, place: ConversationKey, message_id: str, text: str) -> None:
-        """Somebody changed a message: an answer that has not begun, or comes later, reads the new words."""
-        await self._database.write(_edit, place, message_id, text)
+    async def edited(
+        self, place: ConversationKey, message_id: str, text: str, *, readable: str | None = None
+    ) -> None:
+        """Somebody changed a message: an answer that has not begun, or comes later, reads the new words.
+
+        `readable` is `text` as people see it, where `Courier.describe` would have to make it so.
+        """
+        await self._database.write(_edit, place, message_id, text, text if readable is None else readable)
 
     async def deleted(self, place: ConversationKey, message_id: str) -> None:
         """Somebody deleted a message: there will be no answer, and one that stands there is taken away."""
@@ -204,10 +209,10 @@ class Delivery:
             self._watched[place] = now + timedelta(days=_days(place) / 3)
 
 
-def _edit(tx: Session, place: ConversationKey, message_id: str, text: str) -> None:
+def _edit(tx: Session, place: ConversationKey, message_id: str, text: str, readable: str) -> None:
     where = (place.platform, place.workspace, place.channel, message_id)
     if not edit_received(tx, *where, text):
-        change_said(tx, *where, text)
+        change_said(tx, *where, readable)
 
 
 def _delete(tx: Session, place: ConversationKey, message_id: str) -> None:

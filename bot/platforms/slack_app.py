@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import aiohttp
@@ -13,6 +14,7 @@ from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 
+from bot.actions import Actions
 from bot.chat import CommandCall, ConversationKey, PlatformName, RunCommand
 from bot.delivery.desk import Delivery
 from bot.errors import DeliveryFailed
@@ -21,7 +23,9 @@ from bot.platforms.slack_commands import COMMAND, read_command
 from bot.platforms.slack_courier import SlackCourier
 from bot.platforms.slack_incoming import Event, People, how_addressed, read_event
 from bot.platforms.slack_login import Workspace, log_in, open_socket_url
-from bot.platforms.slack_private import post_privately
+from bot.platforms.slack_presses import RATED_DOWN, Presses
+from bot.platforms.slack_private import tell_privately
+from bot.pointing import Pointing
 from storage.errors import StorageError
 
 log = structlog.get_logger()
@@ -40,12 +44,16 @@ class SlackPlatform:
         app_token: str,
         delivery: Delivery,
         run_command: RunCommand,
+        actions: Actions,
+        pointing: Pointing,
         api_url: str = "https://slack.com/api/",
     ) -> None:
         self._bot_token = bot_token
         self._app_token = app_token
         self._delivery = delivery
         self._run_command = run_command
+        self._actions = actions
+        self._pointing = pointing
         self._api_url = api_url
 
     async def run(self) -> None:
@@ -54,7 +62,15 @@ class SlackPlatform:
             api = open_api(self._bot_token, self._api_url, session)
             workspace = await log_in(api)
             socket_url = await open_socket_url(api, self._app_token)
-            service = SlackService(api, workspace, self._delivery, self._run_command)
+            people = People(api.calling, workspace.team)
+            service = SlackService(
+                workspace,
+                people,
+                SlackCourier(api, workspace, people),
+                Presses(api, workspace, people, self._actions, self._pointing),
+                self._delivery,
+                self._run_command,
+            )
             handler = AsyncSocketModeHandler(
                 _build_app(service, api, workspace),
                 self._app_token,
@@ -84,12 +100,20 @@ class SlackService:
     """What is done with each event. A listener that returns has stored it; one that raises is not acknowledged."""
 
     def __init__(
-        self, api: SlackApi, workspace: Workspace, delivery: Delivery, run_command: RunCommand
+        self,
+        workspace: Workspace,
+        people: People,
+        courier: SlackCourier,
+        presses: Presses,
+        delivery: Delivery,
+        run_command: RunCommand,
     ) -> None:
         self._workspace = workspace
+        self._people = people
+        self._courier = courier
+        self._presses = presses
         self._delivery = delivery
         self._run_command = run_command
-        self._courier = SlackCourier(api, workspace, People(api.calling))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def on_socket_message(self, _: object, message: dict[str, Any], __: str | None = None) -> None:
@@ -106,7 +130,7 @@ class SlackService:
                 if changed.get("subtype") == "tombstone":  # deleted, but a thread hangs on it
                     await self._delivery.deleted(channel, changed["ts"])
                 elif changed.get("user") != self._workspace.bot_user:  # not what the bot itself edits
-                    await self._delivery.edited(channel, changed["ts"], changed.get("text", ""))
+                    await self._note_edit(channel, changed, event.get("previous_message") or {})
             case "message_deleted":
                 await self._delivery.deleted(channel, event["deleted_ts"])
             case _:
@@ -116,6 +140,13 @@ class SlackService:
                 else:
                     await self._delivery.watch([(channel, event.get("channel_type") == "im", event["ts"])])
 
+    async def _note_edit(self, channel: ConversationKey, changed: Event, before: Event) -> None:
+        """An edit of the words. Slack tells of a preview that it adds to a link in the same way."""
+        text = changed.get("text") or ""
+        if text != before.get("text"):
+            readable = await self._people.read(text, self._workspace)
+            await self._delivery.edited(channel, changed["ts"], text, readable=readable)
+
     async def on_command(self, ack: AsyncAck, command: Event) -> None:
         asked = read_command(command, self._workspace)
         if isinstance(asked, CommandCall):
@@ -123,6 +154,19 @@ class SlackService:
         else:
             await self._delivery.receive(asked)
         await ack()
+
+    async def on_press(self, ack: AsyncAck, body: Event) -> None:
+        await ack()
+        self._begin(self._presses.press(body))
+
+    async def on_reason(self, ack: AsyncAck, body: Event) -> None:
+        """The form stays open, with what was written, where it could not be stored."""
+        said = await self._presses.take_reason(body)
+        await ack()
+        self._begin(self._presses.thank(body, said))
+
+    async def on_reaction(self, event: Event) -> None:
+        await self._presses.take_reaction(event)
 
     async def ignore(self) -> None:
         """Acknowledges what nobody listens to; Slack would deliver it again and again."""
@@ -141,11 +185,12 @@ class SlackService:
 
     async def _answer_privately(self, call: CommandCall, response_url: str) -> None:
         try:
-            outcome = await self._run_command(call)
+            author = await self._people.get(call.author.id)
+            outcome = await self._run_command(replace(call, author=author))
         except Exception:
             log.exception("a command failed", command=call.name)
             outcome = f"Something went wrong with {call.name} on my side. The log has the details."
-        await post_privately(response_url, outcome)
+        await tell_privately(response_url, outcome)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -179,6 +224,9 @@ def _build_app(service: SlackService, api: SlackApi, workspace: Workspace) -> As
     app.event("app_mention")(service.on_message)
     app.event("message")(service.on_message)
     app.command(COMMAND)(service.on_command)
+    app.action(re.compile(r"parley:.*"))(service.on_press)
+    app.view(RATED_DOWN)(service.on_reason)
+    app.event("reaction_added")(service.on_reaction)
     app.event(re.compile(".*"))(service.ignore)
     app.error(service.on_error)
     return app

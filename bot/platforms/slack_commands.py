@@ -8,6 +8,7 @@ from bot.commands.parse import names_command, parse_command
 from bot.commands.table import BY_NAME
 from bot.platforms.slack_incoming import Event
 from bot.platforms.slack_login import Workspace
+from bot.platforms.slack_text import to_command
 
 COMMAND = "/parley"
 
@@ -31,7 +32,7 @@ def read_command(body: Event, workspace: Workspace) -> CommandCall | IncomingMes
     )
     if not names_command(text):
         return question
-    call = parse_command(text, question)
-    if call.fault is None and BY_NAME[call.name].asks:
-        return replace(question, text=str(call.options["message"]))
-    return call
+    asked = parse_command(text, question)
+    if asked.fault is None and BY_NAME[asked.name].asks:
+        return replace(question, text=str(asked.options["message"]))
+    return parse_command(to_command(text), question)

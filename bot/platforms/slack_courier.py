@@ -1,6 +1,7 @@
 """Slack as delivery sees it: parts of answers are posted with a marker, edited, and found again by it."""
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -11,11 +12,12 @@ from bot.chat import ConversationKey, IncomingMessage, PlatformName
 from bot.controls import Controls
 from bot.delivery.courier import HistoryPage, InDoubt, Post, Refused
 from bot.platforms.slack_api import SlackApi, error_code, judging
+from bot.platforms.slack_buttons import blocks_of
 from bot.platforms.slack_history import MARKER, SlackHistory
 from bot.platforms.slack_incoming import People
 from bot.platforms.slack_login import Workspace
 from bot.platforms.slack_private import CUT, PRIVATE_POSTS, PRIVATELY, is_private, post_privately, private_id
-from bot.platforms.slack_text import escape, message_text
+from bot.platforms.slack_text import LONGEST_TEXT, escape, message_text
 
 SETTLE = 3.0
 """Seconds after which a post that Slack applied can be read."""
@@ -27,6 +29,9 @@ STATUS_LASTS, STATUS_TIMEOUT = 100.0, 2.0
 """Seconds. Slack takes a status away by itself after two minutes, or when the bot posts in the thread."""
 QUOTED = 300
 """Characters of a question that stand above its answer."""
+LONGEST_HEADING = 600
+"""What is kept free for one that is not known yet. Where a longer one does not fit, the answer stands alone."""
+_HEADING = re.compile(r"\*[^\n]*\* asked:\n&gt; [^\n]*\n\n")
 _ANSWERS_AT_ONCE = 1000
 
 
@@ -49,7 +54,7 @@ class SlackCourier:
 
     name: ClassVar[PlatformName] = "slack"
     typing_seconds: float = STATUS_LASTS
-    has_controls = False
+    has_controls = True
 
     def __init__(
         self, api: SlackApi, workspace: Workspace, people: People, *, settle_seconds: float = SETTLE
@@ -60,11 +65,12 @@ class SlackCourier:
         self._history = SlackHistory(api, workspace)
         self._settle = timedelta(seconds=settle_seconds)
         self._answers: dict[tuple[str, str], _Answer] = {}
+        self._headings: dict[tuple[str, str], str] = {}
         self._doubts: dict[str, _Doubt] = {}
         self._granted = 0
 
     def limit(self, question: IncomingMessage) -> int:
-        return LIMIT - len(heading_of(question, part=0))
+        return LIMIT - (LONGEST_HEADING if _keeps_heading(question) else len(heading_of(question, part=0)))
 
     async def describe(self, question: IncomingMessage) -> IncomingMessage:
         return await self._people.describe(question, self._workspace)
@@ -113,17 +119,27 @@ class SlackCourier:
         part: int,
         controls: Controls | None = None,
     ) -> None:
-        """Slack keeps the metadata of a message whose text is changed. What was said privately stays as it is."""
+        """Slack keeps the metadata of a message whose text is changed. What was said privately stays as it is.
+
+        Without buttons the list of blocks is empty: the ones that stand there are to go.
+        """
         granted, self._granted = self._granted > 0, max(self._granted - 1, 0)
         if is_private(message_id):
             return
         if not granted:
             await self._api.edits.turn()
         channel = question.conversation.channel
-        mrkdwn = message_text(text, heading_of(question, part))
+        heading = await self._heading(question, message_id, part)
+        if len(message_text(text, heading)) > LONGEST_TEXT:
+            heading = ""
         with judging(f"chat.update in {channel}"):
             await self._api.once.chat_update(
-                channel=channel, ts=message_id, text=mrkdwn, parse="none", link_names=False
+                channel=channel,
+                ts=message_id,
+                text=message_text(text, heading),
+                blocks=blocks_of(text, heading, controls),
+                parse="none",
+                link_names=False,
             )
 
     def may_edit(self) -> bool:
@@ -146,10 +162,11 @@ class SlackCourier:
                     raise
 
     async def typing(self, question: IncomingMessage) -> None:
-        """Slack has no typing sign for bots; in a thread it shows a status, until the bot's first message there."""
+        """Slack has no typing sign for bots; in a thread it shows a status, until the bot's first message there: not
+        where a message that stands there is to be changed."""
         where, answer = question.conversation, self._answer_to(question)
         async with answer.in_order:
-            if where.thread and not answer.posted:
+            if where.thread and not answer.posted and question.press is None:
                 with judging(f"assistant.threads.setStatus in {where.channel}"):
                     async with asyncio.timeout(STATUS_TIMEOUT):
                         await self._api.once.assistant_threads_setStatus(
@@ -164,13 +181,15 @@ class SlackCourier:
 
     async def _post(self, post: Post) -> str:
         where, answer = post.question.conversation, self._answer_to(post.question)
+        heading = heading_of(post.question, post.part)
         async with answer.in_order:
             answer.posted = True
             with judging(f"chat.postMessage in {where.channel}"):
                 posted = await self._api.once.chat_postMessage(
                     channel=where.channel,
                     thread_ts=where.thread or None,
-                    text=message_text(post.text, heading_of(post.question, post.part)),
+                    text=message_text(post.text, heading),
+                    blocks=blocks_of(post.text, heading, post.controls) or None,
                     metadata=_metadata(post),
                     parse="none",
                     link_names=False,
@@ -193,6 +212,18 @@ class SlackCourier:
             raise
         return private_id(post.part)
 
+    async def _heading(self, question: IncomingMessage, message_id: str, part: int) -> str:
+        """What stands above an answer stays there when another answer takes its place."""
+        if part or not _keeps_heading(question):
+            return heading_of(question, part)
+        channel = question.conversation.channel
+        if (channel, message_id) not in self._headings:
+            text = await self._history.read_text(channel, message_id)
+            if len(self._headings) >= _ANSWERS_AT_ONCE:
+                del self._headings[next(iter(self._headings))]
+            self._headings[channel, message_id] = find_heading(text)
+        return self._headings[channel, message_id]
+
     def _answer_to(self, question: IncomingMessage) -> _Answer:
         key = (question.conversation.channel, question.message_id)
         if len(self._answers) >= _ANSWERS_AT_ONCE and key not in self._answers:
@@ -208,6 +239,18 @@ def heading_of(question: IncomingMessage, part: int) -> str:
     """Who asked what, above the first part of an answer to a command: nobody else has seen the question."""
     shown = part == 0 and question.via == "command" and not question.private
     return quote(question.author.name, question.text) if shown else ""
+
+
+def find_heading(text: str) -> str:
+    """The heading of a message of the bot's, empty where it has none."""
+    match = _HEADING.match(text)
+    return match[0] if match else ""
+
+
+def _keeps_heading(question: IncomingMessage) -> bool:
+    """Whether it changes an answer that may be one to a command: such stand in a channel itself."""
+    place = question.conversation
+    return question.press is not None and not place.thread and not question.private
 
 
 def quote(asker: str, question: str) -> str:

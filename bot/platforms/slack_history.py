@@ -31,6 +31,15 @@ class SlackHistory:
                     return str(message["ts"])
         return None
 
+    async def read_text(self, channel: str, message_id: str) -> str:
+        """What a message in a channel itself shows; empty where it is gone."""
+        with judging(f"conversations.history in {channel}"):
+            answer = await self._api.calling.conversations_history(
+                channel=channel, latest=message_id, inclusive=True, limit=1
+            )
+            found = (message for message in answer["messages"] if message["ts"] == message_id)
+            return next((str(message.get("text") or "") for message in found), "")
+
     async def is_answered(self, question: IncomingMessage) -> bool:
         """Whether a message of the bot's is marked as an answer to it. A command stands in no history."""
         if question.via == "command":

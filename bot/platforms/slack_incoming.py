@@ -11,9 +11,10 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.chat import Attachment, Author, ConversationKey, IncomingMessage, Via
+from bot.commands.parse import read_command
 from bot.platforms.slack_api import GARBLED, error_code, reason
 from bot.platforms.slack_login import Workspace
-from bot.platforms.slack_text import mentioned_users, to_plain, unescape
+from bot.platforms.slack_text import mentioned_users, to_command, to_plain, unescape, without_bot
 
 log = structlog.get_logger()
 
@@ -25,31 +26,48 @@ _WRITTEN_BY_PEOPLE = {None, "file_share", "thread_broadcast"}
 _SLACKBOT = "USLACKBOT"
 _NAME_SECONDS = 5.0
 _REMEMBERED = 2000
+KNOWN_SECONDS = 300.0
+"""How long somebody who administers the workspace no longer may still be taken for one who does."""
 
 
 class People:
-    """Who is behind a user id, asked once of `users.info`."""
+    """Who is behind a user id, and whether they administer the workspace; asked of `users.info` now and then."""
 
-    def __init__(self, client: AsyncWebClient) -> None:
+    def __init__(self, client: AsyncWebClient, team: str, *, known_seconds: float = KNOWN_SECONDS) -> None:
+        """`team` is the workspace: who administers another one has no rights in this."""
         self._client = client
-        self._known: dict[str, Author] = {}
+        self._team = team
+        self._known_seconds = known_seconds
+        self._known: dict[str, tuple[Author, float]] = {}
 
     async def get(self, user: str) -> Author:
-        """The person with the name that people see; with the id for a name when Slack does not tell."""
-        if user not in self._known:
+        """The person with the name that people see; with the id for a name when Slack does not tell. Nobody has the
+        empty id: it stands where who wrote a message was forgotten."""
+        if not user:
+            return Author("", "")
+        now = asyncio.get_running_loop().time()
+        known, asked_at = self._known.get(user, (None, 0.0))
+        if known is None or now - asked_at >= self._known_seconds:
+            nobody = Author(user, user) if known is None else replace(known, manages=False, moderates=False)
             try:
                 async with asyncio.timeout(_NAME_SECONDS):
-                    author = _author((await self._client.users_info(user=user))["user"])
+                    author = _author((await self._client.users_info(user=user))["user"], self._team)
             except SlackApiError as error:
                 log.warning("a name could not be looked up", user=user, cause=error_code(error))
-                return Author(user, user)
+                return nobody
             except (aiohttp.ClientError, TimeoutError, OSError, *GARBLED) as error:
                 log.warning("a name could not be looked up", user=user, cause=reason(error))
-                return Author(user, user)
+                return nobody
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[user] = author
-        return self._known[user]
+            self._known[user] = (author, now)
+            return author
+        return known
+
+    def recall(self, user: str, otherwise: str) -> Author:
+        """Without asking Slack: the name that is known or else this one, and no rights."""
+        known, _ = self._known.get(user, (Author(user, otherwise), 0.0))
+        return replace(known, manages=False, moderates=False)
 
     async def read(self, text: str, workspace: Workspace) -> str:
         """The words of a message as people read them, with names in place of ids."""
@@ -58,9 +76,15 @@ class People:
         return to_plain(text, workspace.bot_user, names)
 
     async def describe(self, message: IncomingMessage, workspace: Workspace) -> IncomingMessage:
-        """A raw message as people see it. Never fails: an id stands where Slack does not tell the name."""
+        """A raw message as people see it. Never fails: an id stands where Slack does not tell the name.
+
+        A command keeps the ids of those whom it is about.
+        """
         author = await self.get(message.author.id)
-        return replace(message, author=author, text=await self.read(message.text, workspace))
+        described = replace(message, author=author, text=await self.read(message.text, workspace))
+        if read_command(described) is None:
+            return described
+        return replace(described, text=to_command(without_bot(message.text, workspace.bot_user)))
 
 
 def how_addressed(event: Event, workspace: Workspace) -> Via | None:
@@ -81,7 +105,8 @@ def how_addressed(event: Event, workspace: Workspace) -> Via | None:
 def read_event(event: Event, via: Via, workspace: Workspace) -> IncomingMessage:
     """The message of a `message` or `app_mention` event as Slack writes it: ids for names, and its marks in the text.
 
-    A mention at the top of a channel begins a thread.
+    A mention at the top of a channel begins a thread. What is said in a thread replies to all of it, and not to one
+    message of it.
     """
     ts = event["ts"]
     parent = event.get("thread_ts") if event.get("thread_ts") != ts else None
@@ -94,7 +119,6 @@ def read_event(event: Event, via: Via, workspace: Workspace) -> IncomingMessage:
         created_at=datetime.fromtimestamp(float(ts), UTC),
         via=via,
         private=via == "dm",
-        reply_to=parent,
         client_msg_id=event.get("client_msg_id"),
         attachments=tuple(_attachment(file) for file in event.get("files") or ()),
     )
@@ -110,7 +134,9 @@ def _attachment(file: Event) -> Attachment:
     )
 
 
-def _author(user: Event) -> Author:
+def _author(user: Event, team: str) -> Author:
     profile = user.get("profile", {})
     name = profile.get("display_name") or profile.get("real_name") or user.get("name") or user["id"]
-    return Author(user["id"], unescape(name), bool(user.get("is_bot")))
+    administers = any(user.get(right) for right in ("is_admin", "is_owner", "is_primary_owner"))
+    manages = administers and user.get("team_id") == team
+    return Author(user["id"], unescape(name), bool(user.get("is_bot")), manages=manages, moderates=manages)

@@ -24,6 +24,7 @@ SCOPES = frozenset(
         "files:read",
         "groups:history",
         "im:history",
+        "reactions:read",
         "users:read",
     }
 )

@@ -94,7 +94,8 @@ class SlackHttp:
             message = self.state.add_message(url.channel, self.state.bot.id, body["text"])
             self.api.events.append(self.api.message_event(message))
         else:
-            self.state.ephemerals.append(Ephemeral(url.channel, url.user, body["text"]))
+            thread = body.get("thread_ts")
+            self.state.ephemerals.append(Ephemeral(url.channel, url.user, body["text"], thread))
         await self._tell_app()
         return web.Response(text="ok")
 

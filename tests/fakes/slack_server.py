@@ -20,10 +20,10 @@ from aiohttp import web
 from tests.fakes.files import File, Shelf
 from tests.fakes.slack_http import Call, Failure, SlackHttp
 from tests.fakes.slack_socket import Envelope, SocketMode
-from tests.fakes.slack_state import Ephemeral, Json, Message, SlackState
+from tests.fakes.slack_state import Ephemeral, Json, Message, SlackState, View
 from tests.fakes.slack_web_api import WebApi
 
-BOT_EVENTS = ("app_mention", "message.channels", "message.groups", "message.im")
+BOT_EVENTS = ("app_mention", "message.channels", "message.groups", "message.im", "reaction_added")
 BOT_SCOPES = (
     "app_mentions:read",
     "channels:history",
@@ -32,6 +32,7 @@ BOT_SCOPES = (
     "files:read",
     "groups:history",
     "im:history",
+    "reactions:read",
     "users:read",
 )
 _SUBSCRIPTIONS = {"channel": "message.channels", "group": "message.groups", "im": "message.im"}
@@ -90,8 +91,8 @@ class FakeSlack:
     def ephemerals(self) -> list[Ephemeral]:
         return self.state.ephemerals
 
-    def add_user(self, name: str, *, display_name: str = "", bot: bool = False) -> str:
-        return self.state.add_user(name, display_name=display_name, bot=bot).id
+    def add_user(self, name: str, *, display_name: str = "", bot: bool = False, admin: bool = False) -> str:
+        return self.state.add_user(name, display_name=display_name, bot=bot, admin=admin).id
 
     def add_channel(self, name: str, *, private: bool = False, bot_inside: bool = True) -> str:
         """A channel with everybody in it."""
@@ -153,14 +154,12 @@ class FakeSlack:
 
     async def use_command(self, command: str, text: str, user: str, channel: str) -> Envelope:
         """`/command text`; the envelope, to look at its acknowledgement."""
-        place = self.state.channels[channel]
-        names = {"im": "directmessage", "group": "privategroup", "channel": place.name}
         body = {
             "token": "verification",
             "team_id": self.team,
             "team_domain": "example",
             "channel_id": channel,
-            "channel_name": names[place.kind],
+            "channel_name": self._channel_name(channel),
             "user_id": user,
             "user_name": self.state.users[user].name,
             "command": command,
@@ -170,17 +169,80 @@ class FakeSlack:
         }
         return await self.socket.send("slash_commands", body | self._interaction(channel, user))
 
+    async def edit_message(self, channel: str, ts: str, text: str) -> None:
+        """By who wrote it."""
+        message = self.state.get_message(channel, ts)
+        before = message.as_json()
+        message.shown.append(text)
+        after = message.as_json()
+        await self.send_event(
+            self.api.change_event("message_changed", message, message=after, previous_message=before)
+        )
+
+    async def delete_message(self, channel: str, ts: str) -> None:
+        """By who wrote it. Where a thread hangs on it, a tombstone stays."""
+        message = self.state.get_message(channel, ts)
+        before = message.as_json()
+        if any(reply.thread == ts for reply in self.state.messages(channel) if reply.ts != ts):
+            message.subtype, message.user = "tombstone", "USLACKBOT"
+            message.shown.append("This message was deleted.")
+            fields: Json = {"message": message.as_json()}
+            event = self.api.change_event("message_changed", message, previous_message=before, **fields)
+        else:
+            message.deleted = True
+            event = self.api.change_event("message_deleted", message, deleted_ts=ts, previous_message=before)
+        await self.send_event(event)
+        await self._notify()
+
+    async def react(self, message: Message, user: str, name: str) -> None:
+        message.reactions.setdefault(name, set()).add(user)
+        item = {"type": "message", "channel": message.channel, "ts": message.ts}
+        event = {"type": "reaction_added", "user": user, "reaction": name, "item": item}
+        whose = {"item_user": message.user, "event_ts": self.state.new_ts()}
+        if "reactions:read" in self.api.scopes and "reaction_added" in self._events:
+            await self.socket.send("events_api", self._event_callback(event | whose))
+
+    async def press(self, message: Message, user: str, label: str) -> Envelope:
+        """The button with this label under a message."""
+        return await self.press_button(message, user, message.button(label)["action_id"])
+
     async def press_button(self, message: Message, user: str, action: str) -> Envelope:
+        threaded = {"thread_ts": message.thread} if message.thread else {}
+        place = {"message_ts": message.ts, "channel_id": message.channel, "is_ephemeral": False}
+        pressed = {"type": "button", "action_id": action, "block_id": "buttons", "value": action}
         body = {
             "type": "block_actions",
-            "team": {"id": self.team},
-            "user": {"id": user},
-            "channel": {"id": message.channel},
+            "api_app_id": self.state.app_id,
+            "team": {"id": self.team, "domain": "example"},
+            "user": self._who(user),
+            "channel": {"id": message.channel, "name": self._channel_name(message.channel)},
             "message": message.as_json(),
-            "container": {"type": "message", "message_ts": message.ts, "channel_id": message.channel},
-            "actions": [{"type": "button", "action_id": action, "block_id": "buttons", "value": action}],
+            "container": {"type": "message", **place, **threaded},
+            "actions": [pressed | {"action_ts": self.state.new_ts()}],
         }
         return await self.socket.send("interactive", body | self._interaction(message.channel, user))
+
+    async def submit(self, view: View, **typed: str) -> Envelope:
+        """A form whose fields have the names of their blocks."""
+        values = {
+            block["block_id"]: {
+                block["element"]["action_id"]: {
+                    "type": block["element"]["type"],
+                    "value": typed.get(block["block_id"]),
+                }
+            }
+            for block in view.content["blocks"]
+        }
+        body = {
+            "type": "view_submission",
+            "api_app_id": self.state.app_id,
+            "team": {"id": self.team, "domain": "example"},
+            "user": self._who(view.user),
+            "trigger_id": self.state.new_trigger(view.user),
+            "view": {**view.content, "id": view.id, "state": {"values": values}},
+            "response_urls": [],
+        }
+        return await self.socket.send("interactive", body)
 
     def fail_next(self, method: str, error: str, *, retry_after: int | None = None, times: int = 1) -> None:
         """The next `times` calls of `method` are refused; with `retry_after` (seconds) by 429."""
@@ -250,10 +312,18 @@ class FakeSlack:
         async with self._changed:
             self._changed.notify_all()
 
+    def _who(self, user: str) -> Json:
+        name = self.state.users[user].name
+        return {"id": user, "username": name, "name": name, "team_id": self.team}
+
+    def _channel_name(self, channel: str) -> str:
+        place = self.state.channels[channel]
+        names = {"im": "directmessage", "group": "privategroup", "channel": place.name}
+        return names[place.kind]
+
     def _interaction(self, channel: str, user: str) -> Json:
-        trigger = f"{self.state.number()}.{self.state.number()}.fake"
         return {
-            "trigger_id": trigger,
+            "trigger_id": self.state.new_trigger(user),
             "response_url": self.http.new_response_url(self._address, channel, user),
         }
 

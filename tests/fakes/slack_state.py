@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any, Literal
 
 Json = dict[str, Any]
+TEAM = "T0PARLEY"
 Kind = Literal["channel", "group", "im"]
 
 SCOPE_PREFIX: dict[Kind, str] = {"channel": "channels", "group": "groups", "im": "im"}
@@ -27,10 +28,14 @@ class User:
     name: str
     display_name: str
     bot_id: str | None = None
+    admin: bool = False
+    team: str = TEAM
 
     def as_json(self) -> Json:
+        rights = {"is_admin": self.admin, "is_owner": False, "is_primary_owner": False}
         names = {"display_name": self.display_name, "real_name": self.name.title()}
-        return {"id": self.id, "name": self.name, "is_bot": self.bot_id is not None, "profile": names}
+        who = {"id": self.id, "team_id": self.team, "name": self.name, "is_bot": self.bot_id is not None}
+        return {**who, **rights, "profile": names}
 
 
 @dataclass
@@ -65,7 +70,8 @@ class Message:
     bot_id: str | None = None
     subtype: str | None = None
     options: Json = field(default_factory=dict)
-    """What else was asked for: unfurl_links, unfurl_media, parse, metadata ... as sent last."""
+    """What else was asked for, but for the blocks: unfurl_links, unfurl_media, parse, metadata ... as sent last."""
+    blocks: list[Json] = field(default_factory=list)
     reactions: dict[str, set[str]] = field(default_factory=dict)
     files: list[Json] = field(default_factory=list)
     deleted: bool = False
@@ -73,6 +79,18 @@ class Message:
     @property
     def text(self) -> str:
         return self.shown[-1]
+
+    @property
+    def buttons(self) -> list[str]:
+        """What stands on the buttons under it."""
+        return [button["text"]["text"] for button in self._buttons]
+
+    def button(self, label: str) -> Json:
+        return next(button for button in self._buttons if button["text"]["text"] == label)
+
+    @property
+    def _buttons(self) -> list[Json]:
+        return [button for block in self.blocks for button in block.get("elements", [])]
 
     @property
     def client_msg_id(self) -> str | None:
@@ -89,6 +107,8 @@ class Message:
             "metadata": self.options.get("metadata"),
         }
         body |= {key: value for key, value in extras.items() if value is not None}
+        if self.blocks:
+            body["blocks"] = self.blocks
         if self.files:
             body["files"] = self.files
         if self.reactions:
@@ -106,6 +126,7 @@ class Ephemeral:
     channel: str
     user: str
     text: str
+    thread: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,17 +138,29 @@ class Status:
     text: str
 
 
+@dataclass(frozen=True)
+class View:
+    """A form that is open for one person."""
+
+    id: str
+    user: str
+    content: Json
+
+
 class SlackState:
     """One workspace with one app in it. Times are real, moved by `forward`."""
 
     def __init__(self) -> None:
-        self.team = "T0PARLEY"
+        self.team = TEAM
         self.app_id = "A0PARLEY"
         self.users: dict[str, User] = {}
         self.channels: dict[str, Channel] = {}
         self.all_messages: list[Message] = []
         self.ephemerals: list[Ephemeral] = []
         self.statuses: list[Status] = []
+        self.views: list[View] = []
+        self.triggers: dict[str, tuple[str, float]] = {}
+        """Who did something that a form may answer, and when."""
         self._numbers = count(1)
         self._started = time.time()
         self._moved = 0.0
@@ -142,10 +175,13 @@ class SlackState:
     def number(self) -> int:
         return next(self._numbers)
 
-    def add_user(self, name: str, *, display_name: str = "", bot: bool = False) -> User:
+    def new_ts(self) -> str:
+        return f"{self.now():.0f}.{self.number():06}"
+
+    def add_user(self, name: str, *, display_name: str = "", bot: bool = False, admin: bool = False) -> User:
         number = self.number()
         bot_id = f"B{number:08}" if bot else None
-        user = User(f"U{number:08}", name, display_name or name, bot_id)
+        user = User(f"U{number:08}", name, display_name or name, bot_id, admin)
         self.users[user.id] = user
         return user
 
@@ -155,6 +191,11 @@ class SlackState:
         self.channels[channel.id] = channel
         return channel
 
+    def new_trigger(self, user: str) -> str:
+        trigger = f"{self.number()}.{self.number()}.fake"
+        self.triggers[trigger] = user, self.now()
+        return trigger
+
     def open_dm(self, user: str) -> Channel:
         for channel in self.channels.values():
             if channel.kind == "im" and channel.members == {user, self.bot.id}:
@@ -162,8 +203,7 @@ class SlackState:
         return self.add_channel("directmessage", "im", {user, self.bot.id})
 
     def add_message(self, channel: str, user: str, text: str, **fields: Any) -> Message:
-        number = self.number()
-        message = Message(channel, f"{self.now():.0f}.{number:06}", user, [text], **fields)
+        message = Message(channel, self.new_ts(), user, [text], **fields)
         message.bot_id = message.bot_id or self.users[user].bot_id
         self.all_messages.append(message)
         return message

@@ -7,6 +7,7 @@ is refused by `chat.postMessage` too, where Slack would cut it in two.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tests.fakes.slack_blocks import check_blocks, check_view
 from tests.fakes.slack_state import (
     SCOPE_PREFIX,
     Channel,
@@ -16,10 +17,12 @@ from tests.fakes.slack_state import (
     SlackError,
     SlackState,
     Status,
+    View,
 )
 
 LONGEST_TEXT = 4000
-OPTIONS = ("unfurl_links", "unfurl_media", "metadata", "parse", "link_names", "mrkdwn", "blocks")
+TRIGGER_SECONDS = 3
+OPTIONS = ("unfurl_links", "unfurl_media", "metadata", "parse", "link_names", "mrkdwn")
 # "*" stands for the kind of the conversation: channels, groups or im.
 SCOPES = {
     "auth.test": None,
@@ -41,6 +44,7 @@ SCOPES = {
     "team.info": "team:read",
     "users.info": "users:read",
     "users.list": "users:read",
+    "views.open": None,
 }
 
 
@@ -121,7 +125,12 @@ class WebApi:
         if thread and not any(m.ts == thread for m in self.state.messages(channel.id)):
             raise SlackError("cannot_reply_to_message")
         message = self.state.add_message(
-            channel.id, self.state.bot.id, text, thread=thread, options=_options(args)
+            channel.id,
+            self.state.bot.id,
+            text,
+            thread=thread,
+            options=_options(args),
+            blocks=args.get("blocks") or [],
         )
         self.events.append(self.message_event(message))
         return {"channel": channel.id, "ts": message.ts, "message": message.as_json()}
@@ -129,8 +138,10 @@ class WebApi:
     def chat_update(self, args: Json) -> Json:
         text = _checked_text(args)
         message = self._own(args, "cant_update_message")
-        message.shown.append(text)
+        if text != message.text:
+            message.shown.append(text)
         message.options |= _options(args)
+        message.blocks = args.get("blocks", message.blocks)  # pages of Slack differ in what becomes of them
         self._emit_change("message_changed", message, message=message.as_json())
         return {"channel": message.channel, "ts": message.ts, "text": text, "message": message.as_json()}
 
@@ -145,7 +156,7 @@ class WebApi:
         channel = self._writable(args)
         if args.get("user") not in channel.members:
             raise SlackError("user_not_in_channel")
-        self.state.ephemerals.append(Ephemeral(channel.id, args["user"], text))
+        self.state.ephemerals.append(Ephemeral(channel.id, args["user"], text, args.get("thread_ts")))
         return {"message_ts": f"{self.state.now():.6f}"}
 
     def chat_getPermalink(self, args: Json) -> Json:
@@ -174,6 +185,17 @@ class WebApi:
         self.state.statuses.append(Status(channel.id, args["thread_ts"], args["status"]))
         return {}
 
+    def views_open(self, args: Json) -> Json:
+        user, made_at = self.state.triggers.pop(str(args.get("trigger_id")), ("", 0.0))
+        if not user:
+            raise SlackError("invalid_trigger_id")
+        if self.state.now() - made_at > TRIGGER_SECONDS:
+            raise SlackError("expired_trigger_id")
+        check_view(args["view"])
+        view = View(f"V{self.state.number():08}", user, args["view"])
+        self.state.views.append(view)
+        return {"view": {"id": view.id, **view.content}}
+
     def message_event(self, message: Message) -> Json:
         """The `message` event of one new message, as the Events API shapes it."""
         channel = self.state.channels[message.channel]
@@ -191,11 +213,15 @@ class WebApi:
             body.pop("metadata", None)
         return body
 
-    def _emit_change(self, subtype: str, message: Message, /, **fields: Any) -> None:
+    def change_event(self, subtype: str, message: Message, /, **fields: Any) -> Json:
+        """The event of something that became of a message."""
         kind = self.state.channels[message.channel].kind
         event = {"type": "message", "subtype": subtype, "channel": message.channel, "channel_type": kind}
-        ts = f"{self.state.now():.0f}.{self.state.number():06}"
-        self.events.append(event | fields | {"hidden": True, "ts": ts, "event_ts": ts})
+        ts = self.state.new_ts()
+        return event | fields | {"hidden": True, "ts": ts, "event_ts": ts}
+
+    def _emit_change(self, subtype: str, message: Message, /, **fields: Any) -> None:
+        self.events.append(self.change_event(subtype, message, **fields))
 
     def _check_scope(self, needed: str | None, args: Json) -> None:
         if needed is None:
@@ -243,6 +269,7 @@ def _checked_text(args: Json) -> str:
         raise SlackError("no_text")
     if len(text) > LONGEST_TEXT:
         raise SlackError("msg_too_long")
+    check_blocks(args.get("blocks") or [])
     return text
 
 

@@ -14,7 +14,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from tests.fakes.slack_server import FakeSlack
-from tests.fakes.slack_state import Json
+from tests.fakes.slack_state import Ephemeral, Json
 
 
 @pytest.fixture
@@ -105,6 +105,117 @@ async def test_a_button_reaches_its_listener(slack: FakeSlack, client: AsyncWebC
     async with bot.connected(slack):
         await slack.press_button(slack.messages(channel)[0], ada, "stop")
         await slack.wait_for(lambda: [m.text for m in slack.messages(channel)] == ["working", "stopped"])
+
+
+async def post_with_button(client: AsyncWebClient, channel: str, label: str = "Stop") -> None:
+    text = {"type": "plain_text", "text": label}
+    section: Json = {"type": "section", "text": {"type": "mrkdwn", "text": "working"}}
+    row = {"type": "actions", "elements": [{"type": "button", "action_id": "stop", "text": text}]}
+    await client.chat_postMessage(channel=channel, text="working", blocks=[section, row])
+
+
+async def test_a_button_is_pressed_by_its_label_and_answered_privately_in_its_thread(
+    slack: FakeSlack, client: AsyncWebClient
+) -> None:
+    ada, channel = slack.add_user("ada"), slack.add_channel("general")
+    bot = Bot(slack)
+
+    @bot.app.action("stop")
+    async def stop(ack: AsyncAck, respond: AsyncRespond, body: Json) -> None:
+        await ack()
+        assert float(body["actions"][0]["action_ts"]) > 0
+        await respond("only you see it", response_type="ephemeral", thread_ts="1.2")
+
+    await post_with_button(client, channel)
+    (message,) = slack.messages(channel)
+    assert message.buttons == ["Stop"]
+    async with bot.connected(slack):
+        await slack.press(message, ada, "Stop")
+        await slack.wait_for(lambda: slack.ephemerals != [])
+    assert slack.ephemerals == [Ephemeral(channel, ada, "only you see it", "1.2")]
+
+
+async def test_blocks_that_slack_would_not_take_are_refused(slack: FakeSlack, client: AsyncWebClient) -> None:
+    channel = slack.add_channel("general")
+    text = {"type": "plain_text", "text": "x"}
+    button = {"type": "button", "action_id": "a", "text": text}
+    section = {"type": "section", "text": {"type": "mrkdwn", "text": "x"}}
+    bad: list[list[Json]] = [
+        [section] * 51,
+        [{"type": "section", "text": {"type": "mrkdwn", "text": "x" * 3001}}],
+        [{"type": "section", "text": {"type": "mrkdwn", "text": " "}}],
+        [{"type": "actions", "elements": []}],
+        [{"type": "actions", "elements": [button | {"action_id": str(n)} for n in range(26)]}],
+        [{"type": "actions", "elements": [button]}, {"type": "actions", "elements": [button]}],
+        [{"type": "actions", "elements": [button | {"text": text | {"text": "x" * 76}}]}],
+        [section | {"block_id": "b"}, section | {"block_id": "b"}],
+        [{"type": "unheard of"}],
+    ]
+    for blocks in bad:
+        with pytest.raises(SlackApiError) as refused:
+            await client.chat_postMessage(channel=channel, text="x", blocks=blocks)
+        assert error_of(refused) == "invalid_blocks"
+    assert slack.messages(channel) == []
+
+
+async def test_blocks_stay_until_an_update_brings_others(slack: FakeSlack, client: AsyncWebClient) -> None:
+    channel = slack.add_channel("general")
+    await post_with_button(client, channel)
+    (message,) = slack.messages(channel)
+    await client.chat_update(channel=channel, ts=message.ts, text="done")
+    assert message.buttons == ["Stop"]
+    await client.chat_update(channel=channel, ts=message.ts, text="done", blocks=[])
+    assert message.buttons == []
+    assert message.shown == ["working", "done"]
+
+
+async def test_a_form_opens_once_and_within_three_seconds_and_is_handed_in(
+    slack: FakeSlack, client: AsyncWebClient
+) -> None:
+    ada = slack.add_user("ada")
+    field = {"type": "plain_text_input", "action_id": "typed"}
+    label = {"type": "plain_text", "text": "Why?"}
+    view: Json = {"type": "modal", "callback_id": "why", "title": label, "submit": label, "close": label}
+    view["blocks"] = [{"type": "input", "block_id": "reason", "label": label, "element": field}]
+    bot, given = Bot(slack), list[Json]()
+
+    @bot.app.view("why")
+    async def take(ack: AsyncAck, body: Json) -> None:
+        given.append(body)
+        await ack()
+
+    first, late = slack.state.new_trigger(ada), slack.state.new_trigger(ada)
+    async with bot.connected(slack):
+        await client.views_open(trigger_id=first, view=view)
+        with pytest.raises(SlackApiError) as used:
+            await client.views_open(trigger_id=first, view=view)
+        slack.state.forward(4)
+        with pytest.raises(SlackApiError) as expired:
+            await client.views_open(trigger_id=late, view=view)
+        (opened,) = slack.state.views
+        submitted = await slack.submit(opened, reason="wrong")
+        await slack.wait_for(lambda: submitted.acked)
+    assert (error_of(used), error_of(expired)) == ("invalid_trigger_id", "expired_trigger_id")
+    assert given[0]["user"]["id"] == ada
+    assert given[0]["view"]["state"]["values"]["reason"]["typed"]["value"] == "wrong"
+
+
+async def test_edits_deletions_and_reactions_are_told(slack: FakeSlack) -> None:
+    ada, channel = slack.add_user("ada"), slack.add_channel("general")
+    async with Bot(slack).connected(slack) as bot:
+        root, other = await slack.say(channel, ada, "helo"), await slack.say(channel, ada, "never mind")
+        await slack.say(channel, ada, "a reply", thread=root)
+        await slack.edit_message(channel, root, "hello")
+        await slack.react(slack.messages(channel)[0], ada, "+1")
+        await slack.delete_message(channel, other)
+        await slack.delete_message(channel, root)
+        await slack.wait_for(lambda: len(bot.heard) == 7)
+    edited, reacted, deleted, buried = bot.heard[3:]
+    assert (edited["subtype"], edited["message"]["text"]) == ("message_changed", "hello")
+    assert edited["previous_message"]["text"] == "helo"
+    assert (reacted["reaction"], reacted["item"]["ts"]) == ("+1", root)
+    assert (deleted["subtype"], deleted["deleted_ts"]) == ("message_deleted", other)
+    assert (buried["subtype"], buried["message"]["subtype"]) == ("message_changed", "tombstone")
 
 
 async def test_an_event_without_an_acknowledgement_can_be_delivered_again(slack: FakeSlack) -> None:

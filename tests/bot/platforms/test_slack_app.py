@@ -11,11 +11,14 @@ import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from bot.actions import Actions
 from bot.answer import Answer, Question
 from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.errors import PlatformRefused
 from bot.platforms.slack_app import SlackPlatform
+from bot.platforms.slack_presses import FAILED
 from bot.platforms.slack_private import CUT, PRIVATELY
+from bot.pointing import Pointing
 from storage import tables
 from storage.database import Database
 from storage.errors import DiskFull
@@ -23,7 +26,7 @@ from storage.inbox import add_received
 from tests.bot.delivery.post_office import all_closed, inbox
 from tests.bot.platforms.talker import Talker
 from tests.fakes.slack_server import BOT_SCOPES, FakeSlack
-from tests.fakes.slack_state import Message, Status
+from tests.fakes.slack_state import Ephemeral, Message, Status
 
 
 class HastySlack(SlackPlatform):
@@ -35,11 +38,14 @@ class HastySlack(SlackPlatform):
 async def started(slack: FakeSlack, talker: Talker) -> AsyncIterator[None]:
     """Parley from a start to a stop, whatever is open then."""
     delivery = talker.open_delivery()
+    actions = Actions(talker.database, talker.books, talker.writings, delivery)
     platform = HastySlack(
         bot_token=slack.bot_token,
         app_token=slack.app_token,
         delivery=delivery,
         run_command=talker.run_command,
+        actions=actions,
+        pointing=Pointing(talker.database, talker.books, actions),
         api_url=slack.api_url,
     )
     working = asyncio.create_task(delivery.run())
@@ -129,7 +135,7 @@ async def test_a_mention_in_a_thread_is_answered_there(
         await slack.say(channel, ada, f"what do you say <@{slack.bot_user}>?", thread=root)
         await answered(slack, channel, "You said: what do you say?")
     message = talker.asked.get_nowait()
-    assert (message.via, message.conversation.thread, message.reply_to) == ("mention", root, root)
+    assert (message.via, message.conversation.thread, message.reply_to) == ("mention", root, None)
     assert slack.answers(channel)[0].thread == root
 
 
@@ -353,9 +359,14 @@ async def test_parley_reset_and_help_are_answered_privately_without_the_model(
         await slack.wait_for(lambda: envelope.acked and slack.ephemerals != [])
     where = ConversationKey("slack", slack.team, channel)
     (call,) = talker.commands
-    assert (call.name, call.conversation, call.author, call.private) == (name, where, Author(ada, ada), False)
+    assert (call.name, call.conversation, call.author, call.private) == (
+        name,
+        where,
+        Author(ada, "Ada L."),
+        False,
+    )
     assert talker.asked.empty()
-    assert [(post.user, post.text) for post in slack.ephemerals] == [(ada, f"*{name}* for &lt;{ada}&gt;")]
+    assert [(post.user, post.text) for post in slack.ephemerals] == [(ada, f"*{name}* for &lt;Ada L.&gt;")]
 
 
 async def test_a_command_that_fails_says_so(
@@ -623,11 +634,15 @@ async def test_what_was_said_while_the_socket_was_away_is_read_at_the_next_hello
 async def run_and_be_refused(
     slack: FakeSlack, talker: Talker, *, bot_token: str = "", app_token: str = ""
 ) -> str:
+    delivery = talker.open_delivery()
+    actions = Actions(talker.database, talker.books, talker.writings, delivery)
     platform = SlackPlatform(
         bot_token=bot_token or slack.bot_token,
         app_token=app_token or slack.app_token,
-        delivery=talker.open_delivery(),
+        delivery=delivery,
         run_command=talker.run_command,
+        actions=actions,
+        pointing=Pointing(talker.database, talker.books, actions),
         api_url=slack.api_url,
     )
     with pytest.raises(PlatformRefused) as refused:
@@ -661,3 +676,66 @@ async def test_a_slack_that_is_away_for_a_moment_is_waited_for(
     async with serving(slack, talker):
         await slack.say(dm, ada, "hello")
         await answered(slack, dm, "You said: hello")
+
+
+async def test_a_press_is_acknowledged_before_it_is_done_and_one_that_fails_says_so(
+    slack: FakeSlack, talker: Talker, ada: str, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        await go_on.wait()
+        raise DiskFull("The disk is full.")
+
+    monkeypatch.setattr(Actions, "press", fail)
+    async with serving(slack, talker):
+        ts = await slack.say(channel, ada, f"<@{slack.bot_user}> hello")
+        await slack.wait_for(lambda: slack.answers(channel) != [])
+        pressed = await slack.press(slack.answers(channel)[0], ada, "Why?")
+        await slack.wait_for(lambda: pressed.acked)
+        assert slack.ephemerals == []
+        go_on.set()
+        await slack.wait_for(lambda: slack.ephemerals != [])
+    assert slack.ephemerals == [Ephemeral(channel, ada, FAILED, ts)]
+
+
+async def test_a_form_that_cannot_be_stored_stays_open(
+    slack: FakeSlack, talker: Talker, ada: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dm, failed = slack.open_dm(ada), asyncio.Event()
+
+    async def fail(*_: object) -> str:
+        failed.set()
+        raise DiskFull("The disk is full.")
+
+    async with serving(slack, talker):
+        await slack.say(dm, ada, "hello")
+        await slack.wait_for(lambda: slack.answers(dm) != [])
+        await slack.press(slack.answers(dm)[0], ada, "👎")
+        await slack.wait_for(lambda: slack.state.views != [])
+        with monkeypatch.context() as patch:
+            patch.setattr(Actions, "rate", fail)
+            lost = await slack.submit(slack.state.views[0], reason="too short")
+            await failed.wait()
+        kept = await slack.submit(slack.state.views[0], reason="too short")
+        await slack.wait_for(lambda: kept.acked and slack.ephemerals != [])
+    assert not lost.acked
+
+
+async def test_a_preview_that_slack_adds_to_a_link_is_no_edit(
+    slack: FakeSlack, talker: Talker, ada: str
+) -> None:
+    dm = slack.open_dm(ada)
+    talker.may_answer.clear()
+    async with serving(slack, talker):
+        await slack.say(dm, ada, "first")
+        await talker.asked.get()
+        ts = await slack.say(dm, ada, "see a.b")
+        same = {"type": "message", "user": ada, "text": "see <https://a.b|a.b>", "ts": ts}
+        fields = {"message": same | {"attachments": [{"title": "A page"}]}, "previous_message": same}
+        await slack.send_event(
+            slack.api.change_event("message_changed", slack.state.get_message(dm, ts), **fields)
+        )
+        await slack.wait_for_acks()
+        talker.may_answer.set()
+        await answered(slack, dm, "You said: first", "You said: see a.b")

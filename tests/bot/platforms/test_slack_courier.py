@@ -11,7 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.chat import Author, ConversationKey, IncomingMessage
+from bot.chat import Author, ConversationKey, IncomingMessage, Press
+from bot.controls import Controls
 from bot.delivery.courier import Courier, InDoubt, NotApplied, Post, Refused
 from bot.errors import DeliveryFailed
 from bot.platforms import slack_history
@@ -42,7 +43,7 @@ async def api(slack: FakeSlack) -> AsyncIterator[SlackApi]:
 async def open_courier(api: SlackApi) -> Callable[[], SlackCourier]:
     """Each one remembers nothing, as after a crash."""
     workspace = await log_in(api)
-    return lambda: SlackCourier(api, workspace, People(api.calling), settle_seconds=0)
+    return lambda: SlackCourier(api, workspace, People(api.calling, workspace.team), settle_seconds=0)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ async def test_a_post_that_was_cut_off_before_it_was_applied_is_not_found(
 async def test_a_post_is_looked_for_when_it_has_had_time_to_settle(
     slack: FakeSlack, api: SlackApi, channel: str, ada: str
 ) -> None:
-    patient = SlackCourier(api, await log_in(api), People(api.calling), settle_seconds=3600)
+    patient = SlackCourier(api, await log_in(api), People(api.calling, slack.team), settle_seconds=3600)
     post = post_of(await ask(slack, channel, ada))
     assert await patient.find(replace(post, first_try_at=post.first_try_at - timedelta(hours=2))) is None
     with pytest.raises(TimeoutError):
@@ -455,7 +456,7 @@ def lonely_courier(url: str, timeout: int = 30) -> SlackCourier:
     """A courier for a place where there is no Slack."""
     client = AsyncWebClient("xoxb-token", url, timeout=timeout, retry_handlers=[])
     api = SlackApi(client, client)
-    return SlackCourier(api, Workspace("T1", "U0", "B0"), People(client), settle_seconds=0)
+    return SlackCourier(api, Workspace("T1", "U0", "B0"), People(client, "T1"), settle_seconds=0)
 
 
 async def post_to(answer: Handler, timeout: int = 30) -> None:
@@ -469,3 +470,68 @@ async def post_to(answer: Handler, timeout: int = 30) -> None:
         await lonely_courier(f"http://{host}:{port}/api/", timeout).post(post_of(question_in("C1")))
     finally:
         await runner.cleanup()
+
+
+async def test_buttons_come_and_go_with_edits_and_the_marker_stays(
+    slack: FakeSlack, courier: SlackCourier, channel: str, ada: str
+) -> None:
+    post = replace(post_of(await ask(slack, channel, ada)), controls=Controls(7, live=True))
+    ts = await courier.post(post)
+    (answer,) = slack.answers(channel)
+    assert answer.buttons == ["Stop"]
+    await courier.edit(post.question, ts, "hi there", 0, Controls(7, candidates=(1,), shown=1))
+    assert answer.buttons[:2] == ["Again", "Continue"]
+    assert answer.blocks[0]["text"]["text"] == answer.text == "hi there"
+    await courier.edit(post.question, ts, "hi", 0)
+    assert (answer.text, answer.blocks) == ("hi", [])
+    assert await courier.find(post) == ts
+
+
+async def test_no_status_is_shown_where_a_message_that_stands_there_is_changed(
+    slack: FakeSlack, courier: SlackCourier, channel: str, ada: str
+) -> None:
+    question = await ask(slack, channel, ada)
+    await courier.typing(replace(question, via="button", press=Press("regenerate", 7)))
+    assert slack.state.statuses == []
+
+
+async def test_who_administers_is_asked_again_after_a_while(slack: FakeSlack, api: SlackApi) -> None:
+    chief = slack.add_user("chief", admin=True)
+    remembering, forgetting = (
+        People(api.calling, slack.team),
+        People(api.calling, slack.team, known_seconds=0),
+    )
+    for people in (remembering, forgetting):
+        assert await people.get(chief) == Author(chief, "chief", manages=True, moderates=True)
+    slack.state.users[chief].admin = False
+    assert (await remembering.get(chief)).manages
+    assert not (await forgetting.get(chief)).manages
+
+
+async def test_who_cannot_be_looked_up_again_keeps_the_name_and_no_rights(
+    slack: FakeSlack, api: SlackApi
+) -> None:
+    chief = slack.add_user("chief", display_name="The Chief", admin=True)
+    people = People(api.calling, slack.team, known_seconds=0)
+    assert (await people.get(chief)).manages
+    slack.fail_next("users.info", "internal_error")
+    assert await people.get(chief) == Author(chief, "The Chief")
+
+
+async def test_a_command_keeps_whom_it_names(slack: FakeSlack, api: SlackApi, channel: str, ada: str) -> None:
+    workspace, people = await log_in(api), People(api.calling, slack.team)
+    question = replace(
+        await ask(slack, channel, ada), text=f"<@{slack.bot_user}> !access deny chat <@{ada}|ada>"
+    )
+    described = await people.describe(question, workspace)
+    assert described.text == f"!access deny chat <@{ada}|ada>"
+    asked = await people.describe(replace(question, text=f"<@{slack.bot_user}> !chat <@{ada}>"), workspace)
+    assert asked.text == "!chat @Ada L."
+
+
+async def test_who_administers_another_workspace_has_no_rights_in_this_one(
+    slack: FakeSlack, api: SlackApi
+) -> None:
+    guest = slack.add_user("guest", admin=True)
+    slack.state.users[guest].team = "T0OTHER"
+    assert await People(api.calling, slack.team).get(guest) == Author(guest, "guest")
