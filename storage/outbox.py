@@ -188,14 +188,16 @@ def conclude_answer(tx: Session, claim: Claim) -> None:
 def retract_answer(tx: Session, question_id: int) -> bool:
     """The question was deleted: what shows its answer is to be taken away, and then both leave the dialogue.
 
-    False where an answer is still being written or sent: then it stays.
+    False where an answer is still being written or sent: ask again when it has arrived.
     """
     inbox = Inbox.__table__.c
     rows = tx.execute(
         select(inbox.id, inbox.state).where(inbox.question_id == question_id).order_by(inbox.id)
     ).all()
-    if not rows or any(row.state in OPEN for row in rows):
+    if any(row.state in OPEN for row in rows):
         return False
+    if not rows:
+        return True
     last = find_heir(tx, rows[0].id)
     standing = and_(_columns.inbox_id == last, _columns.external_id.is_not(None), _columns.op != "delete")
     if tx.scalar(select(func.count()).select_from(Outbox.__table__).where(standing)):

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 LONGEST_BEGINNING = 80
 _ENDS = (".", "?", "!", "…", "。", "？", "！", "~", ")", "）", "```")
+RETRACT_SECONDS, RETRACT_TRIES = 1.0, 600
+"""How often, and how many times, to look whether the answer to a deleted message has arrived."""
 THREAD_DAYS = 3
 """How long a thread is looked at after the last word to the bot in it."""
 CHANNEL_DAYS = 365
@@ -53,6 +55,7 @@ class Delivery:
         self._missed = asyncio.Event()
         self._behind: set[PlatformName] = set()
         """Where something could not be stored: nothing is answered before it has been."""
+        self._retracting: set[asyncio.Task[None]] = set()
         self._unstored: deque[IncomingMessage] = deque(maxlen=MOST_UNSTORED)
 
     async def receive(self, message: IncomingMessage, *, rest_seconds: float = 0.0) -> None:
@@ -89,8 +92,20 @@ class Delivery:
 
     async def deleted(self, place: ConversationKey, message_id: str) -> None:
         """Somebody deleted a message: there will be no answer, and one that stands there is taken away."""
-        await self._database.write(_delete, place, message_id)
+        if not await self._database.write(_delete, place, message_id):
+            retracting = asyncio.create_task(self._retract_later(place, message_id))
+            self._retracting.add(retracting)
+            retracting.add_done_callback(self._retracting.discard)
         self._worker.something_new.set()
+
+    async def _retract_later(self, place: ConversationKey, message_id: str) -> None:
+        """Its answer is on its way: it is taken away when it has arrived."""
+        for _ in range(RETRACT_TRIES):
+            await asyncio.sleep(RETRACT_SECONDS)
+            with suppress(StorageError):
+                if await self._database.write(_delete, place, message_id):
+                    self._worker.something_new.set()
+                    return
 
     async def watch(self, places: Iterable[tuple[ConversationKey, bool, str]]) -> None:
         """Look at these places from now on: each with whether it is private, and the id to begin after."""
@@ -215,12 +230,13 @@ def _edit(tx: Session, place: ConversationKey, message_id: str, text: str, reada
         change_said(tx, *where, readable)
 
 
-def _delete(tx: Session, place: ConversationKey, message_id: str) -> None:
+def _delete(tx: Session, place: ConversationKey, message_id: str) -> bool:
+    """False where its answer is being written or sent just now."""
     where = (place.platform, place.workspace, place.channel, message_id)
-    if not cancel_received(tx, *where):
-        question_id = find_said(tx, *where)
-        if question_id is not None:
-            retract_answer(tx, question_id)
+    if cancel_received(tx, *where):
+        return True
+    question_id = find_said(tx, *where)
+    return question_id is None or retract_answer(tx, question_id)
 
 
 def places_of(message: IncomingMessage) -> list[ConversationKey]:

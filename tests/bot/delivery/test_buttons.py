@@ -243,3 +243,20 @@ def test_a_row_holds_at_most_five_buttons_with_short_ids() -> None:
     rows = Controls(10**17, candidates=(1, 10**17, 3), shown=10**17).rows()
     assert all(len(row) <= 5 for row in rows)
     assert all(len(button.id) <= 100 for row in rows for button in row)
+
+
+async def test_an_answer_that_is_still_on_its_way_is_taken_away_when_it_has_arrived(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.delivery.desk.RETRACT_SECONDS", 0.01)
+    hold = asyncio.Event()
+    async with house(database, Answer("Once upon", hold, " a time.")) as here:
+        question = said("tell me")
+        await here.desk.receive(question)
+        await here.courier.wait_until(lambda: bool(here.courier.standing))
+        await here.desk.deleted(CHANNEL, question.message_id)
+        hold.set()
+        await here.courier.wait_until(lambda: not here.courier.standing)
+        (row,) = await all_closed(database)
+        assert (row.state, row.question_id) == ("done", None)
+        assert await here.history() == []
