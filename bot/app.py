@@ -227,6 +227,7 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
             run_command=core.commands.run,
             actions=core.actions,
             pointing=core.pointing,
+            listen=core.listen,
             api_url=settings.slack_api_url,
         )
         platforms.append(slack)

@@ -15,13 +15,13 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 
 from bot.actions import Actions
-from bot.chat import CommandCall, ConversationKey, PlatformName, RunCommand
+from bot.chat import CommandCall, ConversationKey, Listen, PlatformName, RunCommand
 from bot.delivery.desk import Delivery
 from bot.errors import DeliveryFailed
 from bot.platforms.slack_api import TIMEOUT, SlackApi, open_api
 from bot.platforms.slack_commands import COMMAND, read_command
 from bot.platforms.slack_courier import SlackCourier
-from bot.platforms.slack_incoming import Event, People, how_addressed, read_event
+from bot.platforms.slack_incoming import Event, People, how_addressed, is_said_by_a_person, read_event
 from bot.platforms.slack_login import Workspace, log_in, open_socket_url
 from bot.platforms.slack_presses import RATED_DOWN, Presses
 from bot.platforms.slack_private import tell_privately
@@ -46,6 +46,7 @@ class SlackPlatform:
         run_command: RunCommand,
         actions: Actions,
         pointing: Pointing,
+        listen: Listen,
         api_url: str = "https://slack.com/api/",
     ) -> None:
         self._bot_token = bot_token
@@ -54,6 +55,7 @@ class SlackPlatform:
         self._run_command = run_command
         self._actions = actions
         self._pointing = pointing
+        self._listen = listen
         self._api_url = api_url
 
     async def run(self) -> None:
@@ -70,6 +72,7 @@ class SlackPlatform:
                 Presses(api, workspace, people, self._actions, self._pointing),
                 self._delivery,
                 self._run_command,
+                self._listen,
             )
             handler = AsyncSocketModeHandler(
                 _build_app(service, api, workspace),
@@ -107,6 +110,7 @@ class SlackService:
         presses: Presses,
         delivery: Delivery,
         run_command: RunCommand,
+        listen: Listen,
     ) -> None:
         self._workspace = workspace
         self._people = people
@@ -114,6 +118,7 @@ class SlackService:
         self._presses = presses
         self._delivery = delivery
         self._run_command = run_command
+        self._listen = listen
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def on_socket_message(self, _: object, message: dict[str, Any], __: str | None = None) -> None:
@@ -137,8 +142,18 @@ class SlackService:
                 via = how_addressed(event, self._workspace)
                 if via is not None:
                     await self._delivery.receive(read_event(event, via, self._workspace))
-                else:
+                elif not await self._overhear(event):
                     await self._delivery.watch([(channel, event.get("channel_type") == "im", event["ts"])])
+
+    async def _overhear(self, event: Event) -> bool:
+        """Whether it is answered although nobody addressed the bot: a wake word, or a place where it talks unasked."""
+        if not is_said_by_a_person(event, self._workspace):
+            return False
+        for_others = (event.get("text") or "").lstrip().startswith("<@")
+        heard = await self._listen(read_event(event, "wake", self._workspace), for_others=for_others)
+        if heard is not None:
+            await self._delivery.receive(heard)
+        return heard is not None
 
     async def _note_edit(self, channel: ConversationKey, changed: Event, before: Event) -> None:
         """An edit of the words. Slack tells of a preview that it adds to a link in the same way."""

@@ -87,10 +87,14 @@ class People:
         return replace(described, text=to_command(without_bot(message.text, workspace.bot_user)))
 
 
+def is_said_by_a_person(event: Event, workspace: Workspace) -> bool:
+    by_program = event.get("bot_id") or event.get("user") in (None, _SLACKBOT, workspace.bot_user)
+    return not by_program and event.get("subtype") in _WRITTEN_BY_PEOPLE
+
+
 def how_addressed(event: Event, workspace: Workspace) -> Via | None:
     """How a message reaches the bot; None when it does not concern it."""
-    by_program = event.get("bot_id") or event.get("user") in (None, _SLACKBOT, workspace.bot_user)
-    if by_program or event.get("subtype") not in _WRITTEN_BY_PEOPLE:
+    if not is_said_by_a_person(event, workspace):
         return None
     if event["type"] == "app_mention":
         return "mention"

@@ -285,3 +285,23 @@ async def test_thumbs_under_an_answer_rate_it_and_those_elsewhere_do_not(
         await slack.react(answer, ada, "-1::skin-tone-3")
         await slack.wait_for_acks()
     assert ratings(database) == [("up", None), ("down", None)]
+
+
+async def test_a_wake_word_calls_and_everything_else_is_left_alone(
+    slack: FakeSlack, database: Database
+) -> None:
+    chief, ada = slack.add_user("chief", admin=True), slack.add_user("ada")
+    channel = slack.add_channel("general")
+    async with parley(FakeEngine("At your service."), database, **on_slack(slack)):
+        await slack.wait_until_connected()
+        await slack.say(channel, ada, "computer, are you there?")
+        await slack.use_command("/parley", "settings set wake computer", chief, channel)
+        assert await told(slack) == "wake is computer now, for this channel."
+        await slack.say(channel, ada, "my computers are slow")
+        await slack.say(channel, ada, "computer, are you there?")
+        await finished(slack, channel)
+        await all_closed(database)
+    assert [answer.text for answer in slack.answers(channel)] == ["At your service."]
+    with database.reading() as session:
+        (row,) = session.scalars(select(tables.Inbox).where(tables.Inbox.via == "wake"))
+    assert row.reason == "you said 'computer'"

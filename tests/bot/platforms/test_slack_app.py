@@ -15,6 +15,7 @@ from bot.actions import Actions
 from bot.answer import Answer, Question
 from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.errors import PlatformRefused
+from bot.listening import Listener
 from bot.platforms.slack_app import SlackPlatform
 from bot.platforms.slack_presses import FAILED
 from bot.platforms.slack_private import CUT, PRIVATELY
@@ -46,6 +47,7 @@ async def started(slack: FakeSlack, talker: Talker) -> AsyncIterator[None]:
         run_command=talker.run_command,
         actions=actions,
         pointing=Pointing(talker.database, talker.books, actions),
+        listen=Listener(talker.database, talker.books).hear,
         api_url=slack.api_url,
     )
     working = asyncio.create_task(delivery.run())
@@ -643,6 +645,7 @@ async def run_and_be_refused(
         run_command=talker.run_command,
         actions=actions,
         pointing=Pointing(talker.database, talker.books, actions),
+        listen=Listener(talker.database, talker.books).hear,
         api_url=slack.api_url,
     )
     with pytest.raises(PlatformRefused) as refused:
