@@ -489,7 +489,7 @@ async def test_a_history_that_discord_does_not_show_is_no_summary(
     async with parley(FakeEngine(), database, **reading_all(discord)):
         await settled(discord)
         spoken = await discord.say(channel, ada, "hello all")
-        discord.fail("GET", "/messages", 403, code=50001, message="Missing Access")
+        discord.fail("GET", "/messages", 403, times=100, code=50001, message="Missing Access")
         given = await discord.use_menu(spoken, ada, "Summarise from here")
         assert "my role needs View Channel" in await said(discord, given)
     assert await stored_messages(database) == []
