@@ -16,7 +16,10 @@ from storage.failures import failures_in_words
 from storage.file_lock import FileLock
 from storage.schema import check_schema, upgrade_schema
 from storage.sqlite import READERS, claim_file, open_engines, open_for_migration
+from storage.together import Together
 
+MOST_TOGETHER = 16
+"""Waiting writes that share a transaction on SQLite. PostgreSQL has several connections, and groups commits itself."""
 POSTGRESQL_CONNECTIONS = 10
 PATIENCE = {
     "keepalives_idle": 15,
@@ -56,6 +59,7 @@ class Database:
         # As many threads as connections: SQLite's one writer takes what waits in the order in which it came.
         self._writing = ThreadPoolExecutor(1 if lock else POSTGRESQL_CONNECTIONS, "database")
         self._reading = ThreadPoolExecutor(READERS, "reading") if lock else self._writing
+        self._writes = Together(self._writing, self.transaction, most=MOST_TOGETHER if lock else 1)
 
     def __str__(self) -> str:
         """What it is and where, without user, password and options."""
@@ -90,14 +94,11 @@ class Database:
     async def write(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work(tx, ...)` returns, done in a transaction: committed when it returns, undone when it raises.
 
-        When this returns, it is on the disk. Whoever is cancelled here has not begun, or it ends without him.
+        When this returns, it is on the disk; what waits at the same time may share the commit. Whoever is cancelled
+        here has not begun, or it ends without him.
         """
-
-        def do() -> T:
-            with self.transaction() as tx:
-                return work(tx, *args, **kwargs)
-
-        return await self._run(self._writing, do)
+        self._check_open()
+        return await asyncio.wrap_future(self._writes.submit(lambda tx: work(tx, *args, **kwargs)))
 
     async def read(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work(session, ...)` returns, which sees one state of the database and cannot write."""
@@ -106,7 +107,8 @@ class Database:
             with self.reading() as session:
                 return work(session, *args, **kwargs)
 
-        return await self._run(self._reading, do)
+        self._check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._reading, do)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -132,10 +134,9 @@ class Database:
         self._closed = True
         await asyncio.to_thread(self._close)
 
-    async def _run(self, threads: ThreadPoolExecutor, do: Callable[[], T]) -> T:
+    def _check_open(self) -> None:
         if self._closed:
             raise DatabaseUnavailable(f"{self._where} is closed.")
-        return await asyncio.get_running_loop().run_in_executor(threads, do)
 
     def _close(self) -> None:
         for threads in (self._writing, self._reading):

@@ -271,6 +271,25 @@ def _received(row: Any) -> Received:
     return Received(**{name: _frozen(getattr(row, name)) for name in Received.__dataclass_fields__})
 
 
+def claim_several(
+    tx: Session,
+    most: int,
+    *,
+    owner: str,
+    platforms: Collection[Platform],
+    now: datetime,
+    lease_seconds: float,
+) -> list[Claim]:
+    """What `claim_next` takes when it is asked up to `most` times: no two of one conversation."""
+    claims: list[Claim] = []
+    while len(claims) < most:
+        claim = claim_next(tx, owner=owner, platforms=platforms, now=now, lease_seconds=lease_seconds)
+        if claim is None:
+            break
+        claims.append(claim)
+    return claims
+
+
 def is_any_due(session: Session, platforms: Collection[Platform], now: datetime) -> bool:
     """Whether a claim may succeed: cheap, for it takes no lock."""
     return session.scalar(_ANY_DUE, {"platforms": list(platforms), "now": now}) is not None

@@ -14,7 +14,7 @@ from storage.database import Database, Session
 from storage.errors import ClaimLost, StorageError
 from storage.inbox import (
     Claim,
-    claim_next,
+    claim_several,
     close_received,
     is_any_due,
     record_decision,
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 LAST_SECONDS = 10.0
 """How long a send that is on its way may take while Parley is being stopped."""
 LONGEST_REST = 60.0
+MOST_AT_ONCE = 8
+"""Claims in one transaction: where many wait, the next one need not wait for the disk each time."""
 POLL_SECONDS = 1.0
 """How often to look for what another process stored, where the database is shared."""
 
@@ -50,7 +52,7 @@ class Worker:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._restored = restored
-        self._free = asyncio.Semaphore(parallel)
+        self._parallel = parallel
         self._couriers: dict[PlatformName, Courier] = {}
         self._serving: set[PlatformName] = set()
         self._work: dict[asyncio.Task[None], Claim] = {}
@@ -73,52 +75,52 @@ class Worker:
         renewing = asyncio.create_task(self._keep_claims())
         try:
             while True:
-                await self._free.acquire()
-                claim = await self._next_claim()
-                task = asyncio.create_task(self._handle(claim))
-                self._work[task] = claim
-                task.add_done_callback(self._ended)
+                for claim in await self._next_claims():
+                    task = asyncio.create_task(self._handle(claim))
+                    self._work[task] = claim
+                    task.add_done_callback(self._ended)
         finally:
             await self._wind_down()
             renewing.cancel()
 
-    async def _next_claim(self) -> Claim:
+    async def _next_claims(self) -> list[Claim]:
         while True:
             self.something_new.clear()
             try:
-                claim = await self._claim(tuple(self._serving))
-                if claim is not None:
-                    return claim
+                if claims := await self._claim(tuple(self._serving), self._parallel - len(self._work)):
+                    return claims
             except StorageError as error:
                 log.error("the inbox cannot be read", reason=str(error))
             with suppress(TimeoutError):
-                async with asyncio.timeout(
-                    POLL_SECONDS
-                ):  # Python 3.11's `wait_for` may swallow a cancellation
+                # Python 3.11's `wait_for` may swallow a cancellation.
+                async with asyncio.timeout(POLL_SECONDS):
                     await self.something_new.wait()
 
-    async def _claim(self, platforms: tuple[PlatformName, ...]) -> Claim | None:
-        if not platforms:
-            return None
+    async def _claim(self, platforms: tuple[PlatformName, ...], most: int) -> list[Claim]:
         now = datetime.now(UTC)
-        if not await self._database.read(is_any_due, platforms, now):
-            return None
-        owner, seconds = self._owner, self._lease_seconds
+        if not platforms or most < 1 or not await self._database.read(is_any_due, platforms, now):
+            return []
         claiming = asyncio.create_task(
-            self._database.write(claim_next, owner=owner, platforms=platforms, now=now, lease_seconds=seconds)
+            self._database.write(
+                claim_several,
+                min(most, MOST_AT_ONCE),
+                owner=self._owner,
+                platforms=platforms,
+                now=now,
+                lease_seconds=self._lease_seconds,
+            )
         )
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:  # what was just being claimed is given back
             with suppress(StorageError):
-                if (claim := await claiming) is not None:
+                for claim in await claiming:
                     await self._release(claim, 0.0, None)
             raise
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._work.pop(task, None)
         self._sending.discard(task)
-        self._free.release()
         self.something_new.set()  # what waited for this conversation may be next
 
     async def _handle(self, claim: Claim) -> None:

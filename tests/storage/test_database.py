@@ -82,6 +82,33 @@ async def test_what_is_written_in_the_database_s_own_thread_is_undone_when_it_fa
     assert await count_workspaces(database) == 0
 
 
+async def test_of_those_that_share_a_commit_one_that_fails_is_undone_alone(sqlite_database: Database) -> None:
+    go_on = threading.Event()
+
+    def add(tx: Session, name: str) -> str:
+        tx.add(new_workspace(name))
+        tx.flush()
+        if name == "fails":
+            raise KeyError(name)
+        return name
+
+    def wait(tx: Session) -> None:
+        assert go_on.wait(10)
+
+    first = asyncio.create_task(sqlite_database.write(wait))
+    group = [
+        asyncio.create_task(sqlite_database.write(add, name)) for name in ("one", "fails", "one", "other")
+    ]
+    await asyncio.sleep(0)
+    go_on.set()
+    await first
+    one, fails, twice, other = await asyncio.gather(*group, return_exceptions=True)
+    assert (one, other) == ("one", "other")
+    assert isinstance(fails, KeyError)
+    assert isinstance(twice, IntegrityError)
+    assert await count_workspaces(sqlite_database) == 2
+
+
 async def test_whoever_is_cancelled_has_not_begun_or_it_ends_without_him(sqlite_database: Database) -> None:
     begun, go_on = threading.Event(), threading.Event()
 

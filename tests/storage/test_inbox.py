@@ -19,6 +19,7 @@ from storage.inbox import (
     add_received,
     cancel_received,
     claim_next,
+    claim_several,
     close_received,
     count_received,
     edit_received,
@@ -266,6 +267,22 @@ async def test_many_claimers_at_once_get_each_message_once(database: Database) -
     got = [claimed for claimed in claims if claimed is not None]
     assert sorted(claimed.received.channel for claimed in got) == ["c0", "c1", "c2", "c3"]
     assert {claimed.received.message_id for claimed in got} == {"0", "1", "2", "3"}
+
+
+async def test_several_are_claimed_at_once_but_none_behind_another(database: Database) -> None:
+    await add_many(
+        database, received("1"), received("2", second=1), received("3", second=2, channel="random")
+    )
+
+    async def several(most: int) -> list[str]:
+        claims = await database.write(
+            claim_several, most, owner="me", platforms=DISCORD, now=NOON, lease_seconds=LEASE
+        )
+        return [claimed.received.message_id for claimed in claims]
+
+    assert await several(1) == ["1"]
+    assert await several(8) == ["3"]
+    assert await several(8) == []
 
 
 async def test_claimers_and_closers_at_once_answer_everything_once_and_in_order(database: Database) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -172,6 +173,26 @@ async def test_a_full_disk_is_told_in_words_and_the_transaction_is_undone(sqlite
     many = [Workspace(platform="discord", external_id="w" * 1000 + str(n)) for n in range(50)]
     with pytest.raises(DiskFull, match=r"parley\.db cannot be written: the disk is full\."):
         await sqlite_database.write(Session.add_all, many)
+    with sqlite_database.reading() as session:
+        assert session.scalar(text("SELECT count(*) FROM workspaces")) == 0
+
+
+async def test_a_full_disk_is_told_to_all_that_share_the_commit(sqlite_database: Database) -> None:
+    with sqlite_database.transaction() as tx:
+        pages = tx.scalar(text("PRAGMA page_count"))
+        tx.execute(text(f"PRAGMA max_page_count = {pages}"))
+    go_on = threading.Event()
+    many = [Workspace(platform="discord", external_id="w" * 1000 + str(n)) for n in range(50)]
+    first = asyncio.create_task(sqlite_database.write(lambda tx: go_on.wait(10)))
+    group = [
+        asyncio.create_task(sqlite_database.write(Session.add_all, rows))
+        for rows in ([Workspace(platform="discord", external_id="small")], many)
+    ]
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await first
+    outcomes = await asyncio.gather(*group, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DiskFull, DiskFull]
     with sqlite_database.reading() as session:
         assert session.scalar(text("SELECT count(*) FROM workspaces")) == 0
 
