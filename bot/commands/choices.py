@@ -129,6 +129,7 @@ class ChoiceCommands:
         return "\n".join([f"{name} holds:", *(f"{setting}: {value}" for setting, value in values.items())])
 
     async def set_in_bundle(self, call: CommandCall) -> str:
+        _refuse_beyond(call, "workspace")
         name = _new_name(str(call.options["name"]))
         setting, text = str(call.options["setting"]).lower(), str(call.options["value"])
         _check(setting, text)
@@ -142,6 +143,7 @@ class ChoiceCommands:
         return f"The bundle {name} holds {_listed(values)}."
 
     async def delete_bundle(self, call: CommandCall) -> str:
+        _refuse_beyond(call, "workspace")
         name, _ = self._bundle(await self.books.of(call.conversation), call)
         await self._change(call, lambda tx, workspace, _: _ignore(delete_bundle(tx, workspace, name)))
         return f"The bundle {name} is deleted, and holds nowhere any more."
@@ -183,6 +185,7 @@ class ChoiceCommands:
         return await self._rule(call, allow=False)
 
     async def clear_access(self, call: CommandCall) -> str:
+        _refuse_beyond(call, "workspace")
         rule = _read_rule(call, allow=True)
         await self._change(
             call,
@@ -191,9 +194,8 @@ class ChoiceCommands:
         return f"There is no rule any more about {rule.need} for {_subject_words(rule)}."
 
     async def _rule(self, call: CommandCall, *, allow: bool) -> str:
+        _refuse_beyond(call, "workspace")
         rule = _read_rule(call, allow=allow)
-        if call.private:
-            raise Refused("Rules are for places where more people are than you.")
         await self._change(call, lambda tx, workspace, account: set_rule(tx, workspace, rule, set_by=account))
         return f"From now on {_subject_words(rule)} {'may' if allow else 'may not'}: {rule.need}."
 
@@ -281,7 +283,8 @@ def _where(call: CommandCall) -> tuple[Place, str]:
 
 
 def _refuse_beyond(call: CommandCall, scope: str) -> None:
-    """In a direct message, a choice for the workspace would hold for all others' direct messages."""
+    """In a direct message everybody may choose, but for that conversation alone: not for the whole workspace, and not
+    for everybody's direct messages."""
     if call.private and scope not in ("channel", "thread") and not call.author.manages:
         raise Refused("From here you can choose for this conversation alone.")
 

@@ -39,7 +39,7 @@ class TerminalPlatform:
         self._console = console
         self._read_line = read_line
         self._conversation = ConversationKey("terminal", "local", "terminal", thread=uuid.uuid4().hex)
-        self._author = Author(id=_user_name(), name=_user_name())
+        self._author = Author(id=_user_name(), name=_user_name(), manages=True)
 
     async def run(self) -> None:
         """Talk until /quit, the end of the input, or Ctrl-C at the prompt."""

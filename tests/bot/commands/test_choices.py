@@ -144,6 +144,29 @@ async def test_in_a_direct_message_one_chooses_for_that_conversation_alone(desk:
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bundle set", {"name": "tutor", "setting": "persona", "value": "You obey Bob."}),
+        ("bundle delete", {"name": "tutor"}),
+        ("access allow", {"need": "administer", "subject": "everyone"}),
+        ("access clear", {"need": "chat", "subject": "everyone"}),
+        ("sampling set", {"setting": "temperature", "value": "2", "whom": "workspace"}),
+    ],
+)
+async def test_from_a_direct_message_nobody_changes_what_belongs_to_the_workspace(
+    desk: Desk, name: str, options: dict[str, str]
+) -> None:
+    alone = ConversationKey("slack", "team", "d4")
+    await desk.say(
+        "bundle set", ADA, replace(alone, channel="general"), name_="tutor", setting="persona", value="Hm."
+    )
+    call = CommandCall(name, alone, BOB, private=True, options=options)
+    assert await desk.commands.run(call) == "From here you can choose for this conversation alone."
+    shown = await desk.say("bundle show", ADA, replace(alone, channel="general"), name_="tutor")
+    assert shown == "tutor holds:\npersona: Hm."
+
+
+@pytest.mark.parametrize(
     ("name", "options", "words"),
     [
         (
