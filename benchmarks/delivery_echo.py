@@ -33,9 +33,9 @@ def new_generation() -> str:
 
 
 def number_in(text: str) -> int | None:
-    """The number of the question that `text` asks."""
-    found = QUESTION.search(text)
-    return int(found[1]) if found else None
+    """The number of the question that `text` asks; what it replies to stands before it."""
+    found = QUESTION.findall(text)
+    return int(found[-1]) if found else None
 
 
 class EchoEngine:
