@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bot.chat import CommandCall
 from bot.choices.book import Book, Books, Spot
-from bot.choices.resolve import Chosen, Scope, describe, outside_limit
+from bot.choices.resolve import Chosen, describe, outside_limit
 from bot.choices.table import PRESETS, SAMPLING, SETTINGS, read_setting
 from bot.commands.subjects import read_subject
 from bot.permissions import Need
@@ -26,13 +26,6 @@ from storage.database import Database, Session
 
 MOST_BUNDLES, MOST_PRESETS = 50, 20
 LONGEST_NAME = 40
-_SCOPE_WORDS: Mapping[Scope, str] = {
-    "workspace": "this workspace",
-    "category": "this category",
-    "channel": "this channel",
-    "thread": "this thread",
-    "person": "you",
-}
 
 Change = Callable[[Session, int, int], None]
 """Takes the transaction, the id of the workspace, and the id of the account that changes something."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -18,7 +18,7 @@ from bot.chat import (
     RunCommand,
 )
 from bot.choices.book import Book, Books, Spot
-from bot.commands.parse import read_command
+from bot.commands.parse import question_of, read_command
 from bot.delivery.courier import Courier
 from bot.delivery.early import EarlyParts
 from bot.delivery.outgoing import Outgoing
@@ -58,6 +58,7 @@ LONGEST_BURST = timedelta(seconds=8)
 """How long a person may go on before what was said so far is answered."""
 MOST_ATTEMPTS = 5
 STOPPED = "(Stopped.)"
+BLOCKED = "You may not talk with me here."
 APOLOGY = (
     "I am sorry: I tried several times to answer this, and failed. The log of my machine has the details."
 )
@@ -133,14 +134,14 @@ class Answering:
             conversation = known or find_or_add_conversation(tx, **where, private=question.private)
             stored = Question(conversation, claim.question_id)
         elif decision == "answer" and read_command(question) is None:
-            stored = record_question(tx, question)
+            stored = record_question(tx, replace(question, text=question_of(question)))
             decision = "ignore" if stored is None else decision
             if self._burst and stored is not None and question.via not in ("command", "button"):
                 stored = self._join_following(tx, claim, question, stored)
         reason = judged.reason if claim.decision is None else claim.received.reason
         record_decision(tx, claim, decision, stored.message_id if stored else None, reason=reason)
         if decision == "blocked" and question.via == "command":
-            return Decided(decision, refusal=judged.refusal)
+            return Decided(decision, refusal=judged.refusal or BLOCKED)
         if decision != "answer":
             close_received(tx, claim, "done")
         return Decided(decision, stored)

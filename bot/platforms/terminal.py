@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
 from unicodedata import category
@@ -22,7 +23,7 @@ from bot.chat import (
     Respond,
     RunCommand,
 )
-from bot.commands.parse import parse_command, read_command
+from bot.commands.parse import parse_command, question_of, read_command
 
 ReadLine = Callable[[str], Awaitable[str | None]]
 """Shows a prompt and returns the next line without its end, or None at the end of the input."""
@@ -61,13 +62,13 @@ class TerminalPlatform:
             via="dm",
             private=True,
         )
-        command = read_command(message)
-        if line.startswith("/") and command is None:
+        command, question = read_command(message), question_of(message)
+        if command is None and line.startswith("/") and question == line:
             command = parse_command(line[1:], message)
         if command is not None:
             self._print(f"{await self._run_command(command)}\n")
         elif line:
-            await self._respond(message, TerminalReply(self._print))
+            await self._respond(replace(message, text=question), TerminalReply(self._print))
 
     def _print(self, text: str) -> None:
         printable = "".join(letter for letter in text if letter in "\n\t" or category(letter) != "Cc")

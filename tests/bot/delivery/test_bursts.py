@@ -76,3 +76,13 @@ async def test_what_looks_unfinished_waits_for_more_but_never_for_long(database:
     longer = (await inbox(database))[1].lease_until
     assert longer is not None
     assert second.lease_until <= longer <= second.received_at + timedelta(seconds=8)
+
+
+async def test_a_typed_chat_command_asks_without_its_name(database: Database) -> None:
+    engine, courier = FakeEngine("A bat flies."), FakeCourier()
+    desk = delivery_parts(engine, database).desk
+    async with at_work(desk):
+        await desk.connected(courier)
+        await desk.receive(said("!chat what is a bat?"))
+        await all_closed(database)
+    assert engine.requests[0].messages[-1].content == "what is a bat?"

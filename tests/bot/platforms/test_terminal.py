@@ -108,3 +108,8 @@ async def test_cancelling_the_platform_cancels_the_answer_under_way() -> None:
     await asyncio.gather(task, return_exceptions=True)
     assert ended.is_set()
     assert task.cancelled()
+
+
+async def test_a_question_may_be_asked_by_its_command() -> None:
+    assert await talk(echo, "/chat hello there") == "parley> hello there\n"
+    assert await talk(echo, "/chat") == "<chat>\n"
