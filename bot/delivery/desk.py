@@ -11,8 +11,8 @@ from decimal import Decimal
 import structlog
 
 from bot.chat import ConversationKey, IncomingMessage, PlatformName
-from bot.delivery.answering import LONGEST_BURST
 from bot.delivery.courier import Courier
+from bot.delivery.deciding import LONGEST_BURST
 from bot.delivery.scan import Scanner
 from bot.delivery.worker import Worker
 from storage.conversations import change_said, find_said

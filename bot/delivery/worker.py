@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from bot.chat import IncomingMessage, PlatformName
-from bot.delivery.answering import Answering, to_message
+from bot.delivery.answering import Answering
 from bot.delivery.courier import Courier
+from bot.delivery.deciding import to_message
 from bot.delivery.outgoing import Later, Outgoing
 from storage.database import Database, Session
 from storage.errors import ClaimLost, StorageError
