@@ -27,9 +27,7 @@ from storage.conversations import (
     Conversation,
     HistoryMessage,
     Summary,
-    TurnRecord,
     find_conversation,
-    find_last_prompt,
     find_or_add_account,
     find_or_add_conversation,
     find_referenced,
@@ -39,6 +37,7 @@ from storage.conversations import (
 )
 from storage.database import Database, Session
 from storage.errors import StorageError
+from storage.turns import TurnRecord, find_last_prompt
 
 log = structlog.get_logger()
 

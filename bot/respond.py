@@ -9,8 +9,8 @@ import structlog
 from bot.answer import Answer, Answerer, Question, record_question, sentence_for
 from bot.chat import IncomingMessage, Reply
 from bot.errors import DeliveryFailed
-from storage.conversations import record_turn
 from storage.database import Database
+from storage.turns import record_turn
 
 log = structlog.get_logger()
 

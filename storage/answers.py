@@ -3,17 +3,16 @@
 Every function takes an open session first; those that call it `tx` write, and the caller's transaction commits.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from storage import tables
 from storage.conversations import Conversation
-from storage.tables import Decision, FinishReason, InboxState, Platform, Rating, Via
+from storage.tables import Decision, InboxState, Platform, Rating, Via
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +37,6 @@ class Candidate:
     id: int
     text: str
     shown: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TurnFacts:
-    """How an answer came to be."""
-
-    id: int
-    answer_id: int | None
-    question_id: int
-    version: str
-    model: str
-    sampling: Mapping[str, Any]
-    seed: int | None
-    prompt_message_ids: Sequence[int]
-    prompt: Sequence[Mapping[str, Any]] | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_tokens: int | None
-    queue_seconds: float | None
-    first_token_seconds: float | None
-    total_seconds: float
-    finish_reason: FinishReason
-    error: str | None
-    started_at: datetime
 
 
 _ANSWERED = (
@@ -132,22 +107,6 @@ def show_candidate(tx: Session, question_id: int, answer_id: int) -> None:
         .where(tables.Message.question_id == question_id, tables.Message.role == "assistant")
         .values(shown=tables.Message.id == answer_id)
     )
-
-
-def find_turn(
-    session: Session, *, answer_id: int | None = None, conversation_id: int | None = None
-) -> TurnFacts | None:
-    """The turn that wrote an answer, or the newest one in a conversation that wrote any."""
-    columns = [getattr(tables.Turn, name) for name in TurnFacts.__dataclass_fields__]
-    if answer_id is not None:
-        wanted = tables.Turn.answer_id == answer_id
-    else:
-        there = tables.Turn.conversation_id == conversation_id
-        wanted = and_(there, tables.Turn.answer_id.is_not(None))
-    row = session.execute(
-        select(*columns).where(wanted).order_by(tables.Turn.id.desc()).limit(1)
-    ).one_or_none()
-    return None if row is None else TurnFacts(*row)
 
 
 def list_unasked(

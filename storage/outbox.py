@@ -14,9 +14,9 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.answers import find_heir
-from storage.conversations import record_parts, replace_parts
 from storage.inbox import OPEN, Claim, close_received, guard, record_answer
 from storage.tables import Conversation, Decision, Inbox, Message, Outbox, PartOp, PartState
+from storage.turns import record_parts, replace_parts
 
 
 @dataclass(frozen=True, slots=True)

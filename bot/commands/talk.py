@@ -8,9 +8,10 @@ from bot.chat import CommandCall
 from bot.choices.book import Books
 from bot.commands.choices import spot_of
 from bot.writings import Writings
-from storage.answers import Answered, TurnFacts, find_answered, find_answered_by, find_turn
+from storage.answers import Answered, find_answered, find_answered_by
 from storage.conversations import find_conversation, reset_conversation, undo_reset
 from storage.database import Database, Session
+from storage.turns import TurnFacts, find_turn
 
 NOTHING_YET = "I have not answered anything here yet."
 NO_MODEL = "No model wrote that answer."

@@ -24,18 +24,13 @@ from bot.streaming import Preview
 from bot.writings import Writings
 from model.errors import EngineDied
 from storage.answers import list_candidates, show_candidate
-from storage.conversations import (
-    TurnRecord,
-    record_attachments,
-    record_turn,
-)
+from storage.conversations import record_attachments
 from storage.database import Database, Session
 from storage.errors import StorageError
-from storage.inbox import (
-    Claim,
-)
+from storage.inbox import Claim
 from storage.outbox import Committed, commit_answer
 from storage.tables import Decision
+from storage.turns import TurnRecord, record_turn
 
 log = structlog.get_logger()
 

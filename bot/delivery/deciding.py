@@ -10,9 +10,10 @@ from bot.commands.parse import question_of, read_command
 from bot.permissions import refusal
 from bot.triggers import Heard, Judgement, habits_of, judge
 from storage.answers import find_answered, find_heir
+from storage.bursts import close_joined, list_following
 from storage.conversations import Conversation, count_bot_turns, find_conversation, find_or_add_conversation
 from storage.database import Session
-from storage.inbox import Claim, Received, close_joined, close_received, list_following, record_decision
+from storage.inbox import Claim, Received, close_received, record_decision
 from storage.outbox import adopt_parts
 from storage.tables import Decision
 

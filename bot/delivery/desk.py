@@ -15,10 +15,11 @@ from bot.delivery.courier import Courier
 from bot.delivery.deciding import LONGEST_BURST
 from bot.delivery.scan import Scanner
 from bot.delivery.worker import Worker
+from storage.bursts import delay_earlier
 from storage.conversations import change_said, find_said
 from storage.database import Database, Session
 from storage.errors import StorageError
-from storage.inbox import Received, add_received, cancel_received, delay_earlier, edit_received, wake_received
+from storage.inbox import Received, add_received, cancel_received, edit_received, wake_received
 from storage.outbox import retract_answer
 from storage.scans import add_scan
 

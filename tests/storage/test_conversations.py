@@ -13,17 +13,16 @@ from storage import tables
 from storage.conversations import (
     Conversation,
     HistoryMessage,
-    TurnRecord,
     find_conversation,
     find_or_add_account,
     find_or_add_conversation,
     find_referenced,
     list_history,
     record_message,
-    record_turn,
     reset_conversation,
 )
 from storage.database import Database
+from storage.turns import TurnRecord, record_turn
 
 NOON = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 
