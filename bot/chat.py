@@ -110,9 +110,6 @@ class Reply(Protocol):
         ...
 
 
-OptionValue = str | int | float
-
-
 @dataclass(frozen=True, slots=True)
 class CommandCall:
     """A command that answers with one text, such as reset or help; `bot.commands.table` lists them."""
@@ -121,7 +118,7 @@ class CommandCall:
     conversation: ConversationKey
     author: Author
     private: bool = False
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     fault: str | None = None
     """The sentence for somebody who typed it wrongly."""
     message_id: str = ""

@@ -46,13 +46,13 @@ class ChoiceCommands:
         return f"How words are drawn for you here:\n{describe(chosen, SAMPLING)}"
 
     async def set_sampling(self, call: CommandCall) -> str:
-        name = str(call.options["setting"]).lower()
+        name = call.options["setting"].lower()
         if name not in SAMPLING:
             raise Refused(f"{name!r} is no sampling setting; there are {', '.join(SAMPLING)}.")
-        return await self._choose_sampling(call, {name: str(call.options["value"])}, f"{name} is")
+        return await self._choose_sampling(call, {name: call.options["value"]}, f"{name} is")
 
     async def take_preset(self, call: CommandCall) -> str:
-        name = str(call.options["name"])
+        name = call.options["name"]
         book = await self.books.of(call.conversation)
         values = PRESETS.get(name.lower()) or book.bundle(name, owner=call.author.id)
         if values is None:
@@ -61,7 +61,7 @@ class ChoiceCommands:
         return await self._choose_sampling(call, values, f"The preset {name} is")
 
     async def save_preset(self, call: CommandCall) -> str:
-        name = _new_name(str(call.options["name"]))
+        name = _new_name(call.options["name"])
         if name.lower() in PRESETS:
             raise Refused(f"{name} is a preset of Parley's own; please choose another name.")
         book = await self.books.of(call.conversation)
@@ -93,7 +93,7 @@ class ChoiceCommands:
         return f"The settings here, and where they come from:\n{describe(await self._resolve(call))}"
 
     async def set_setting(self, call: CommandCall) -> str:
-        name, text = str(call.options["setting"]).lower(), str(call.options["value"])
+        name, text = call.options["setting"].lower(), call.options["value"]
         _check(name, text)
         place, where = _where(call)
         await self._change(
@@ -102,7 +102,7 @@ class ChoiceCommands:
         return f"{name} is {text} now, for {where}."
 
     async def clear_setting(self, call: CommandCall) -> str:
-        name = str(call.options["setting"]).lower()
+        name = call.options["setting"].lower()
         if name not in SETTINGS:
             raise Refused(f"There is no setting {name!r}; there are {', '.join(SETTINGS)}.")
         place, where = _where(call)
@@ -123,8 +123,8 @@ class ChoiceCommands:
 
     async def set_in_bundle(self, call: CommandCall) -> str:
         _refuse_beyond(call, "workspace")
-        name = _new_name(str(call.options["name"]))
-        setting, text = str(call.options["setting"]).lower(), str(call.options["value"])
+        name = _new_name(call.options["name"])
+        setting, text = call.options["setting"].lower(), call.options["value"]
         _check(setting, text)
         book = await self.books.of(call.conversation)
         if book.bundle(name) is None and len(book.bundles()) >= MOST_BUNDLES:
@@ -209,7 +209,7 @@ class ChoiceCommands:
         return f"{what} {_listed(values)} now, for {whom}."
 
     def _whom(self, call: CommandCall) -> tuple[Place, str]:
-        match str(call.options.get("whom", "me")):
+        match call.options.get("whom", "me"):
             case "channel":
                 return ("channel", call.conversation.channel), "this channel"
             case "workspace":
@@ -226,7 +226,7 @@ class ChoiceCommands:
             raise Refused(f"For others you may not choose this: {permission.because}.")
 
     def _bundle(self, book: Book, call: CommandCall) -> tuple[str, Mapping[str, str]]:
-        name = str(call.options["name"])
+        name = call.options["name"]
         values = book.bundle(name)
         if values is None:
             known = ", ".join(book.bundles()) or "none yet"
@@ -262,7 +262,7 @@ def spot_of(call: CommandCall) -> Spot:
 def _where(call: CommandCall) -> tuple[Place, str]:
     """The place that a choice is for: by default the thread or channel that it is made in."""
     place = call.conversation
-    given = str(call.options.get("where", "thread" if place.thread and not call.private else "channel"))
+    given = call.options.get("where", "thread" if place.thread and not call.private else "channel")
     _refuse_beyond(call, given)
     if given == "workspace":
         return ("workspace", ""), "this workspace"
@@ -284,7 +284,7 @@ def _refuse_beyond(call: CommandCall, scope: str) -> None:
 
 def _read_rule(call: CommandCall, *, allow: bool) -> StoredRule:
     try:
-        kind, subject = read_subject(str(call.options["subject"]), call.conversation.platform)
+        kind, subject = read_subject(call.options["subject"], call.conversation.platform)
     except ValueError as error:
         raise Refused(str(error)) from None
     needs: dict[str, Need] = {
@@ -293,7 +293,7 @@ def _read_rule(call: CommandCall, *, allow: bool) -> StoredRule:
         "moderate": "moderate",
         "administer": "administer",
     }
-    return StoredRule(needs[str(call.options["need"])], kind, subject, allow)
+    return StoredRule(needs[call.options["need"]], kind, subject, allow)
 
 
 def _subject_words(rule: StoredRule) -> str:

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from bot.chat import CommandCall, IncomingMessage, OptionValue
+from bot.chat import CommandCall, IncomingMessage
 from bot.commands.table import BY_NAME, COMMANDS, GROUPS, Command, Option
 
 _FIRST_WORDS = {command.name.split()[0] for command in COMMANDS}
@@ -43,7 +43,7 @@ def question_of(message: IncomingMessage) -> str:
 def parse_command(line: str, message: IncomingMessage) -> CommandCall:
     """`line` is without its mark. What is wrong with it stands in `fault`."""
     name, rest = _split_name(line)
-    options: dict[str, OptionValue] = {}
+    options: dict[str, str] = {}
     command = BY_NAME.get(name)
     try:
         if command is None:
@@ -65,7 +65,7 @@ def parse_command(line: str, message: IncomingMessage) -> CommandCall:
     )
 
 
-def check_options(command: Command, given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+def check_options(command: Command, given: Mapping[str, str]) -> dict[str, str]:
     """Options that came by name, as platforms send them. Raises `ValueError` with a sentence."""
     return {
         option.name: _read(option, str(given[option.name]))
@@ -85,7 +85,7 @@ def _split_name(line: str) -> tuple[str, str]:
     return two, ""
 
 
-def _read_options(command: Command, rest: str) -> dict[str, OptionValue]:
+def _read_options(command: Command, rest: str) -> dict[str, str]:
     values = _distribute(command.options, rest)
     missing = next((o.name for o in command.options if o.required and o.name not in values), None)
     if missing is not None:
@@ -118,20 +118,11 @@ def _distribute(options: Sequence[Option], rest: str) -> dict[str, str]:
 
 
 def _is_free(option: Option) -> bool:
-    return option.kind == "text" and not option.choices
+    return not option.choices
 
 
-def _read(option: Option, text: str) -> OptionValue:
+def _read(option: Option, text: str) -> str:
     value = text.strip()
-    if option.kind == "integer":
-        if not re.fullmatch(r"[+-]?\d{1,18}", value):
-            raise ValueError(f"{option.name} must be a whole number, not {value!r}.")
-        return int(value)
-    if option.kind == "number":
-        try:
-            return float(value)
-        except ValueError:
-            raise ValueError(f"{option.name} must be a number, not {value!r}.") from None
     if option.choices and value.lower() not in option.choices:
         raise ValueError(f"{option.name} is one of {', '.join(option.choices)}, not {value!r}.")
     return value.lower() if option.choices else value

@@ -8,7 +8,6 @@ from typing import Literal
 
 from bot.permissions import Need
 
-Kind = Literal["text", "integer", "number"]
 Completion = Literal["settings", "sampling", "presets", "bundles"]
 """What a platform may offer while somebody types the option."""
 
@@ -20,7 +19,6 @@ class Option:
     name: str
     about: str
     about_zh: str
-    kind: Kind = "text"
     required: bool = True
     choices: tuple[str, ...] = ()
     completion: Completion | None = None

@@ -161,9 +161,7 @@ def _build(command: Command, does: Callback) -> app_commands.Command[Any, ..., N
 
 
 def _parameter(option: Option) -> Parameter:
-    annotation: Any = {"text": app_commands.Range[str, 1, LONGEST_QUESTION], "integer": int, "number": float}[
-        option.kind
-    ]
+    annotation: Any = app_commands.Range[str, 1, LONGEST_QUESTION]
     if option.choices:
         annotation = Literal[option.choices]
     if option.required:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import discord
 
-from bot.chat import Attachment, Author, CommandCall, ConversationKey, IncomingMessage, OptionValue, Via
+from bot.chat import Attachment, Author, CommandCall, ConversationKey, IncomingMessage, Via
 from bot.commands.parse import check_options
 from bot.commands.table import BY_NAME
 
@@ -107,9 +107,7 @@ def read_line(message: discord.Message) -> str:
     return " ".join(f"{message.author.display_name}: {text}".split())
 
 
-def read_command(
-    interaction: discord.Interaction, name: str, options: Mapping[str, OptionValue]
-) -> CommandCall:
+def read_command(interaction: discord.Interaction, name: str, options: Mapping[str, str]) -> CommandCall:
     """Raises nothing: what does not fit is the call's fault."""
     call = CommandCall(
         name=name,

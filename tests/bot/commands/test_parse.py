@@ -106,7 +106,7 @@ def test_after_a_slash_command_a_line_is_a_command_or_a_question(line: str, comm
 
 
 def test_options_that_came_by_name_are_read_too() -> None:
-    assert check_options(BY_NAME["sampling set"], {"setting": "top_k", "value": 3}) == {
+    assert check_options(BY_NAME["sampling set"], {"setting": "top_k", "value": " 3 "}) == {
         "setting": "top_k",
         "value": "3",
     }
