@@ -18,7 +18,7 @@ from rich.console import Console
 from bot.actions import Actions
 from bot.answer import Answerer
 from bot.attachments.reader import AttachmentReader
-from bot.chat import Fetch, Listen, Platform, PlatformName
+from bot.chat import Fetch, Platform, PlatformName
 from bot.choices.book import Books
 from bot.commands.run import Commands
 from bot.delivery.answering import Answering
@@ -31,6 +31,7 @@ from bot.pointing import Pointing
 from bot.respond import Responder
 from bot.settings import Settings
 from bot.summary import Summariser
+from bot.use_cases import UseCases
 from bot.writings import Writings
 from model.protocol import Engine
 from storage.database import Database, migrate
@@ -41,17 +42,10 @@ OpenEngine = Callable[[Settings, Console], Awaitable[Engine]]
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The use cases that the platforms hand to."""
+    """What serves all platforms, and the terminal's way to answer at once."""
 
-    answerer: Answerer
-    commands: Commands
+    use_cases: UseCases
     responder: Responder
-    delivery: Delivery
-    actions: Actions
-    pointing: Pointing
-    listen: Listen
-    status: Callable[[], Awaitable[str]]
-    """What serves, as soon as it does."""
     database: Database
     holder: str
     """What this process is called in leases."""
@@ -82,7 +76,7 @@ async def serve(
             gc.freeze()
             gc.enable()
             console.print(f"[dim]{_greeting(platforms)}[/]")
-            await run_platforms(platforms, core.delivery, engine)
+            await run_platforms(platforms, core.use_cases.delivery, engine)
     finally:
         gc.enable()
 
@@ -132,18 +126,17 @@ async def build_core(
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     delivery = await build_delivery(settings, answering, database, holder, restored=restored)
     actions = Actions(database, books, writings, delivery)
-    return Core(
-        answerer=answerer,
-        commands=commands,
-        responder=Responder(answerer, database),
+    use_cases = UseCases(
         delivery=delivery,
+        run_command=commands.run,
+        complete=commands.complete,
         actions=actions,
         pointing=Pointing(database, books, actions),
         listen=Listener(database, books).hear,
+        prepare=answerer.prepare,
         status=partial(say_what_serves, engine),
-        database=database,
-        holder=holder,
     )
+    return Core(use_cases, Responder(answerer, database), database, holder)
 
 
 async def build_delivery(
@@ -199,17 +192,10 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
 
         discord = DiscordPlatform(
             token=settings.discord_token.get_secret_value(),
-            delivery=core.delivery,
+            use_cases=core.use_cases,
             database=core.database,
             holder=core.holder,
             lease_seconds=settings.lease_seconds,
-            run_command=core.commands.run,
-            complete=core.commands.complete,
-            actions=core.actions,
-            pointing=core.pointing,
-            listen=core.listen,
-            status=core.status,
-            prepare=core.answerer.prepare,
             api_url=settings.discord_api_url,
             gateway_url=settings.discord_gateway_url,
             cdn_url=settings.discord_cdn_url,
@@ -223,11 +209,7 @@ def build_platforms(settings: Settings, core: Core) -> list[Platform]:
         slack = SlackPlatform(
             bot_token=settings.slack_bot_token.get_secret_value(),
             app_token=settings.slack_app_token.get_secret_value(),
-            delivery=core.delivery,
-            run_command=core.commands.run,
-            actions=core.actions,
-            pointing=core.pointing,
-            listen=core.listen,
+            use_cases=core.use_cases,
             api_url=settings.slack_api_url,
         )
         platforms.append(slack)
@@ -252,7 +234,7 @@ def fetches_of(settings: Settings) -> dict[PlatformName, Fetch]:
 def build_terminal(console: Console, core: Core) -> TerminalPlatform:
     return TerminalPlatform(
         respond=core.responder.respond,
-        run_command=core.commands.run,
+        run_command=core.use_cases.run_command,
         console=console,
         read_line=read_terminal_line,
     )

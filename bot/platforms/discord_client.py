@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -12,9 +12,7 @@ import discord
 import structlog
 import yarl
 
-from bot.actions import Actions
-from bot.chat import Complete, ConversationKey, IncomingMessage, Listen, PlatformName, Prepare, RunCommand
-from bot.delivery.desk import Delivery
+from bot.chat import ConversationKey, IncomingMessage, PlatformName
 from bot.delivery.ownership import sole_owner
 from bot.errors import PlatformRefused
 from bot.platforms.discord_commands import CommandTree, add_commands
@@ -33,7 +31,7 @@ from bot.platforms.discord_notices import Notices
 from bot.platforms.discord_presses import press
 from bot.platforms.discord_reactions import take_reaction
 from bot.platforms.discord_threads import add_thread
-from bot.pointing import Pointing
+from bot.use_cases import UseCases
 from storage.database import Database
 from storage.errors import StorageError
 from storage.leases import count_identifies, record_identify
@@ -58,9 +56,6 @@ SECONDS_TO_LOAD = 0.5
 """A model that serves says so earlier, and nothing is shown of loading."""
 LONGEST_ACTIVITY = 128
 
-Status = Callable[[], Awaitable[str]]
-"""What serves; it waits until something does."""
-
 
 class DiscordPlatform:
     """Answers mentions, replies, direct messages and slash commands.
@@ -74,17 +69,10 @@ class DiscordPlatform:
         self,
         *,
         token: str,
-        delivery: Delivery,
+        use_cases: UseCases,
         database: Database,
         holder: str,
         lease_seconds: float,
-        run_command: RunCommand,
-        complete: Complete,
-        actions: Actions,
-        pointing: Pointing,
-        listen: Listen,
-        status: Status,
-        prepare: Prepare,
         api_url: str,
         gateway_url: str,
         cdn_url: str,
@@ -92,17 +80,10 @@ class DiscordPlatform:
         commands_guild: int | None = None,
     ) -> None:
         self._token = token
-        self._delivery = delivery
+        self._use_cases = use_cases
         self._database = database
         self._holder = holder
         self._lease_seconds = lease_seconds
-        self._run_command = run_command
-        self._complete = complete
-        self._actions = actions
-        self._pointing = pointing
-        self._listen = listen
-        self._status = status
-        self._prepare = prepare
         self._addresses = (api_url, gateway_url, cdn_url)
         self._message_content = message_content
         self._commands_guild = commands_guild
@@ -145,15 +126,8 @@ class DiscordPlatform:
 
     async def _serve(self) -> None:
         client = Client(
-            delivery=self._delivery,
+            use_cases=self._use_cases,
             database=self._database,
-            run_command=self._run_command,
-            complete=self._complete,
-            actions=self._actions,
-            pointing=self._pointing,
-            listen=self._listen,
-            status=self._status,
-            prepare=self._prepare,
             message_content=self._message_content,
             commands_guild=self._commands_guild,
         )
@@ -172,7 +146,7 @@ class DiscordPlatform:
                     raise
                 raise ConnectionError("The connection broke during the login.") from error
             finally:
-                self._delivery.connecting("discord")
+                self._use_cases.delivery.connecting("discord")
                 await client.end_tasks()
 
 
@@ -182,15 +156,8 @@ class Client(discord.Client):
     def __init__(
         self,
         *,
-        delivery: Delivery,
+        use_cases: UseCases,
         database: Database,
-        run_command: RunCommand,
-        complete: Complete,
-        actions: Actions,
-        pointing: Pointing,
-        listen: Listen,
-        status: Status,
-        prepare: Prepare,
         message_content: bool,
         commands_guild: int | None,
     ) -> None:
@@ -212,20 +179,17 @@ class Client(discord.Client):
             http_trace=limiter.trace(),
             max_ratelimit_timeout=LONGEST_LIMIT,
         )
-        self._delivery = delivery
+        self._use_cases = use_cases
+        self._delivery = delivery = use_cases.delivery
         self._database = database
-        self._prepare = prepare
         self._notices = Notices(self, database)
         self._courier = DiscordCourier(
             self, reads_threads=message_content, limiter=limiter, not_allowed=self._note_not_allowed
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._tree = CommandTree(self)
-        self._actions = actions
-        self._pointing = pointing
-        self._listen = listen
-        self._status = status
         self._commands_guild = commands_guild
+        run_command, complete, pointing = use_cases.run_command, use_cases.complete, use_cases.pointing
         add_commands(self._tree, delivery=delivery, run_command=run_command, complete=complete)
         add_menus(self._tree, delivery=delivery, pointing=pointing, message_content=message_content)
         add_thread(self._tree, delivery=delivery, pointing=pointing, message_content=message_content)
@@ -277,7 +241,7 @@ class Client(discord.Client):
 
     async def _show_what_serves(self) -> None:
         """And that it is still being loaded, where one has to wait for it."""
-        asking = asyncio.ensure_future(self._status())
+        asking = asyncio.ensure_future(self._use_cases.status())
         try:
             if not (await asyncio.wait({asking}, timeout=SECONDS_TO_LOAD))[0]:
                 await self._show(LOADING)
@@ -313,7 +277,7 @@ class Client(discord.Client):
         if overheard is None:
             return None
         heard, for_others = overheard
-        return await self._listen(heard, for_others=for_others)
+        return await self._use_cases.listen(heard, for_others=for_others)
 
     async def on_raw_message_edit(self, event: discord.RawMessageUpdateEvent) -> None:
         assert self.user is not None
@@ -330,17 +294,17 @@ class Client(discord.Client):
 
     async def on_interaction(self, interaction: discord.Interaction) -> None:
         """The slash commands are discord.py's own business."""
-        await press(interaction, self._actions)
-        await take_report(interaction, self._pointing)
+        await press(interaction, self._use_cases.actions)
+        await take_report(interaction, self._use_cases.pointing)
 
     async def on_raw_reaction_add(self, event: discord.RawReactionActionEvent) -> None:
-        await take_reaction(event, self, self._pointing)
+        await take_reaction(event, self, self._use_cases.pointing)
 
     async def on_raw_typing(self, event: discord.RawTypingEvent) -> None:
         assert self.user is not None
         if event.user_id != self.user.id:
             guild = self.get_guild(event.guild_id) if event.guild_id else None
-            await self._prepare(read_typing(event, guild))
+            await self._use_cases.prepare(read_typing(event, guild))
 
     async def on_error(self, event_method: str, /, *args: object, **kwargs: object) -> None:
         error = sys.exception()

@@ -14,9 +14,7 @@ from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 
-from bot.actions import Actions
-from bot.chat import CommandCall, ConversationKey, Listen, PlatformName, RunCommand
-from bot.delivery.desk import Delivery
+from bot.chat import CommandCall, ConversationKey, PlatformName
 from bot.errors import DeliveryFailed
 from bot.platforms.slack_api import TIMEOUT, SlackApi, open_api
 from bot.platforms.slack_commands import COMMAND, read_command
@@ -25,7 +23,7 @@ from bot.platforms.slack_incoming import Event, People, how_addressed, is_said_b
 from bot.platforms.slack_login import Workspace, log_in, open_socket_url
 from bot.platforms.slack_presses import RATED_DOWN, Presses
 from bot.platforms.slack_private import tell_privately
-from bot.pointing import Pointing
+from bot.use_cases import UseCases
 from storage.errors import StorageError
 
 log = structlog.get_logger()
@@ -42,20 +40,12 @@ class SlackPlatform:
         *,
         bot_token: str,
         app_token: str,
-        delivery: Delivery,
-        run_command: RunCommand,
-        actions: Actions,
-        pointing: Pointing,
-        listen: Listen,
+        use_cases: UseCases,
         api_url: str = "https://slack.com/api/",
     ) -> None:
         self._bot_token = bot_token
         self._app_token = app_token
-        self._delivery = delivery
-        self._run_command = run_command
-        self._actions = actions
-        self._pointing = pointing
-        self._listen = listen
+        self._use_cases = use_cases
         self._api_url = api_url
 
     async def run(self) -> None:
@@ -69,10 +59,8 @@ class SlackPlatform:
                 workspace,
                 people,
                 SlackCourier(api, workspace, people),
-                Presses(api, workspace, people, self._actions, self._pointing),
-                self._delivery,
-                self._run_command,
-                self._listen,
+                Presses(api, workspace, people, self._use_cases.actions, self._use_cases.pointing),
+                self._use_cases,
             )
             handler = AsyncSocketModeHandler(
                 _build_app(service, api, workspace),
@@ -108,17 +96,15 @@ class SlackService:
         people: People,
         courier: SlackCourier,
         presses: Presses,
-        delivery: Delivery,
-        run_command: RunCommand,
-        listen: Listen,
+        use_cases: UseCases,
     ) -> None:
         self._workspace = workspace
         self._people = people
         self._courier = courier
         self._presses = presses
-        self._delivery = delivery
-        self._run_command = run_command
-        self._listen = listen
+        self._delivery = use_cases.delivery
+        self._run_command = use_cases.run_command
+        self._listen = use_cases.listen
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def on_socket_message(self, _: object, message: dict[str, Any], __: str | None = None) -> None:

@@ -7,13 +7,10 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from bot.actions import Actions
 from bot.answer import Answer, Question
 from bot.chat import CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.delivery.desk import Delivery
-from bot.listening import Listener
 from bot.platforms.discord_client import Client, DiscordPlatform
-from bot.pointing import Pointing
 from storage.database import Database
 from tests.bot.platforms.talker import Talker
 from tests.fakes.discord_server import FakeDiscord
@@ -44,12 +41,6 @@ class FakeCore(Talker):
         self.commands.append(call)
         return self.command_answer.format(name=call.name)
 
-    async def complete(self, call: CommandCall, option: str, typed: str) -> list[str]:
-        return [f"{call.name} {option} {typed}"]
-
-    async def status(self) -> str:
-        return "model fake"
-
     async def prepare(self, key: ConversationKey) -> None:
         self.prepared.put_nowait(key)
 
@@ -73,21 +64,12 @@ def build_platform(
     token: str | None = None,
     message_content: bool = False,
 ) -> DiscordPlatform:
-    delivery = delivery or core.open_delivery()
-    actions = Actions(core.database, core.books, core.writings, delivery)
     return DiscordPlatform(
         token=discord.token if token is None else token,
-        delivery=delivery,
+        use_cases=core.use_cases(delivery or core.open_delivery()),
         database=core.database,
         holder="parley",
         lease_seconds=30,
-        run_command=core.run_command,
-        complete=core.complete,
-        actions=actions,
-        pointing=Pointing(core.database, core.books, actions),
-        listen=Listener(core.database, core.books).hear,
-        status=core.status,
-        prepare=core.prepare,
         api_url=discord.api_url,
         gateway_url=discord.gateway_url,
         cdn_url=discord.cdn_url,

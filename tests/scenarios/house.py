@@ -20,7 +20,7 @@ async def parley(engine: Engine, database: Database, **settings: Any) -> AsyncIt
     chosen = Settings(_env_file=None, edit_seconds=0, burst_seconds=0, seed=1, **settings)  # type: ignore[call-arg]
     core = await build_core(chosen, engine, database)
     late = LateEngine(_at_once(engine))
-    serving = asyncio.create_task(run_platforms(build_platforms(chosen, core), core.delivery, late))
+    serving = asyncio.create_task(run_platforms(build_platforms(chosen, core), core.use_cases.delivery, late))
     try:
         yield serving
     finally:

@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+from bot.actions import Actions
 from bot.answer import Answer, Answerer, Question
 from bot.chat import CommandCall, IncomingMessage, Reply
 from bot.delivery.answering import Answering
 from bot.delivery.desk import Delivery
 from bot.delivery.worker import Worker
+from bot.listening import Listener
+from bot.pointing import Pointing
+from bot.use_cases import UseCases
 from bot.writings import Writings
 from storage.database import Database
 from tests.bot.conversation import books
@@ -43,6 +47,26 @@ class Talker(Answerer):
     async def run_command(self, call: CommandCall) -> str:
         self.commands.append(call)
         return f"*{call.name}* for <{call.author.name}>"
+
+    async def complete(self, call: CommandCall, option: str, typed: str) -> list[str]:
+        return [f"{call.name} {option} {typed}"]
+
+    async def status(self) -> str:
+        return "model fake"
+
+    def use_cases(self, delivery: Delivery) -> UseCases:
+        """As the wiring makes them, over this talker."""
+        actions = Actions(self.database, self.books, self.writings, delivery)
+        return UseCases(
+            delivery=delivery,
+            run_command=self.run_command,
+            complete=self.complete,
+            actions=actions,
+            pointing=Pointing(self.database, self.books, actions),
+            listen=Listener(self.database, self.books).hear,
+            prepare=self.prepare,
+            status=self.status,
+        )
 
     def open_delivery(self) -> Delivery:
         """A new one, as each start of Parley makes it."""

@@ -15,11 +15,9 @@ from bot.actions import Actions
 from bot.answer import Answer, Question
 from bot.chat import Author, CommandCall, ConversationKey, IncomingMessage, Reply
 from bot.errors import PlatformRefused
-from bot.listening import Listener
 from bot.platforms.slack_app import SlackPlatform
 from bot.platforms.slack_presses import FAILED
 from bot.platforms.slack_private import CUT, PRIVATELY
-from bot.pointing import Pointing
 from storage import tables
 from storage.database import Database
 from storage.errors import DiskFull
@@ -39,15 +37,10 @@ class HastySlack(SlackPlatform):
 async def started(slack: FakeSlack, talker: Talker) -> AsyncIterator[None]:
     """Parley from a start to a stop, whatever is open then."""
     delivery = talker.open_delivery()
-    actions = Actions(talker.database, talker.books, talker.writings, delivery)
     platform = HastySlack(
         bot_token=slack.bot_token,
         app_token=slack.app_token,
-        delivery=delivery,
-        run_command=talker.run_command,
-        actions=actions,
-        pointing=Pointing(talker.database, talker.books, actions),
-        listen=Listener(talker.database, talker.books).hear,
+        use_cases=talker.use_cases(delivery),
         api_url=slack.api_url,
     )
     working = asyncio.create_task(delivery.run())
@@ -637,15 +630,10 @@ async def run_and_be_refused(
     slack: FakeSlack, talker: Talker, *, bot_token: str = "", app_token: str = ""
 ) -> str:
     delivery = talker.open_delivery()
-    actions = Actions(talker.database, talker.books, talker.writings, delivery)
     platform = SlackPlatform(
         bot_token=bot_token or slack.bot_token,
         app_token=app_token or slack.app_token,
-        delivery=delivery,
-        run_command=talker.run_command,
-        actions=actions,
-        pointing=Pointing(talker.database, talker.books, actions),
-        listen=Listener(talker.database, talker.books).hear,
+        use_cases=talker.use_cases(delivery),
         api_url=slack.api_url,
     )
     with pytest.raises(PlatformRefused) as refused:
